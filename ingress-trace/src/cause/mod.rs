@@ -1,0 +1,2 @@
+//! Causes: the vocabulary and the decision.
+pub mod taxonomy;

@@ -1,0 +1,1 @@
+//! Kernel aggregates to labeled series.

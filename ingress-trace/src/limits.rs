@@ -1,0 +1,1 @@
+//! What the controller itself is short of.

@@ -1,0 +1,3 @@
+//! The kernel edge.
+pub mod btf;
+pub mod preflight;

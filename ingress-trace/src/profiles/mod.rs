@@ -1,0 +1,1 @@
+//! What each data plane is like.

@@ -1,0 +1,1 @@
+//! Which cgroups are ingress controllers.
