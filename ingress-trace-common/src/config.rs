@@ -41,10 +41,26 @@ pub struct Config {
     pub task_comm: u32,
     /// Offset of `vfs_inode.i_ino` in `struct socket_alloc`, counted from its `socket` member.
     pub inode: u32,
+    /// Offset of `skc_daddr` in `struct sock_common`.
+    pub skc_daddr: u32,
+    /// Offset of `skc_rcv_saddr` in `struct sock_common`.
+    pub skc_rcv_saddr: u32,
+    /// Offset of `skc_v6_daddr` in `struct sock_common`.
+    pub skc_v6_daddr: u32,
+    /// Offset of `skc_v6_rcv_saddr` in `struct sock_common`.
+    pub skc_v6_rcv_saddr: u32,
+    /// Offset of `skc_dport` in `struct sock_common`.
+    pub skc_dport: u32,
+    /// Offset of `skc_num` in `struct sock_common`.
+    pub skc_num: u32,
+    /// Offset of `skc_family` in `struct sock_common`.
+    pub skc_family: u32,
+    /// Offset of `skc_state` in `struct sock_common`.
+    pub skc_state: u32,
     /// Zero; keeps the size a multiple of eight.
     pub reserved: u32,
 }
-const _: () = assert!(core::mem::size_of::<Config>() == 8 + 18 * 4);
+const _: () = assert!(core::mem::size_of::<Config>() == 8 + 26 * 4);
 
 /// Length of a process name (`TASK_COMM_LEN`), NUL-padded.
 pub const NAME_LEN: usize = 16;

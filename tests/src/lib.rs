@@ -1,1 +1,18 @@
-//! The test bed.
+//! The test bed: real namespaces, cgroups, nginx, backends and clients around the real agent.
+//! Everything is on this machine and gone when its owner is dropped; nothing here knows the
+//! agent's insides, only its public contract.
+pub mod agent;
+pub mod backends;
+pub mod bed;
+pub mod cgroup;
+pub mod client;
+pub mod log;
+pub mod metrics;
+pub mod netns;
+pub mod nginx;
+pub mod process;
+pub mod response;
+pub mod tls;
+pub mod wait;
+pub mod world;
+pub mod wrk;

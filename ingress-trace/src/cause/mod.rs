@@ -1,2 +1,3 @@
 //! Causes: the vocabulary and the decision.
+pub mod meaning;
 pub mod taxonomy;

@@ -1,0 +1,174 @@
+//! State of one watched connection. Lives in socket storage and dies with the socket.
+use core::ffi::c_void;
+
+use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, helpers::bpf_sk_storage_get};
+use ingress_trace_common::{
+    aggregate::loss,
+    http::{RequestHead, ResponseHead, Scan, completeness, framing},
+    sample::{flag, phase, proto, role},
+};
+
+use crate::{count::lost, maps::CONNECTIONS, sock::Ends};
+
+/// Zero-initialized by the kernel. Times in monotonic nanoseconds; sequence numbers as in TCP.
+#[repr(C)]
+pub struct Conn {
+    pub cookie: u64,
+    pub cgroup: u64,
+    pub connect_time: u64,
+    pub established_time: u64,
+    pub request_time: u64,
+    pub response_time: u64,
+    /// Newest response byte.
+    pub last_time: u64,
+    /// Idle before the current exchange.
+    pub idle: u64,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    /// Last bytes of the response, kept where the framing needs them.
+    pub tail: u64,
+    /// Failed attempt that this exchange follows (retry, or answer to the client).
+    pub prev_cookie: u64,
+    /// Where a value goes for the verifier to forget it.
+    pub scratch: u64,
+    /// Highest sequence number seen in the request's direction.
+    pub request_end: u32,
+    /// Where the current request began.
+    pub request_start: u32,
+    /// Where the next request must begin.
+    pub request_next: u32,
+    /// Highest sequence number seen in the response's direction.
+    pub response_end: u32,
+    /// Where the current response begins.
+    pub response_start: u32,
+    /// Acknowledgement number of the peer's RST.
+    pub reset_ack: u32,
+    pub exchange: u32,
+    pub prev_exchange: u32,
+    /// Thread and process that connected.
+    pub tid: u32,
+    pub tgid: u32,
+    pub request_kept: u32,
+    pub response_kept: u32,
+    pub scan: Scan,
+    pub status: u16,
+    pub local_port: u16,
+    pub remote_port: u16,
+    pub flags: u16,
+    pub role: u8,
+    pub phase: u8,
+    pub proto: u8,
+    pub framing: u8,
+    /// SYN_SENT was entered: routing had succeeded.
+    pub syn_sent: u8,
+    pub reserved: [u8; 3],
+    pub remote: [u32; 4],
+    pub local: [u32; 4],
+    pub request_head: RequestHead,
+    pub response_head: ResponseHead,
+}
+
+impl Conn {
+    /// The state of a socket, if it is watched.
+    ///
+    /// # Safety
+    /// `sk` must be a socket pointer that the verifier accepts for `bpf_sk_storage_get`.
+    #[inline(always)]
+    pub unsafe fn of(sk: *mut c_void) -> Option<&'static mut Self> {
+        // SAFETY: promised by the caller.
+        unsafe { Self::get(sk, 0) }
+    }
+
+    /// The state of a socket, made when there is none. Counts a failure (`net.core.optmem_max`).
+    ///
+    /// # Safety
+    /// As for [`Self::of`].
+    #[inline(always)]
+    pub unsafe fn create(sk: *mut c_void) -> Option<&'static mut Self> {
+        // SAFETY: promised by the caller.
+        let conn = unsafe { Self::get(sk, BPF_SK_STORAGE_GET_F_CREATE as u64) };
+        if conn.is_none() {
+            lost(loss::STORAGE);
+        }
+        conn
+    }
+
+    #[inline(always)]
+    unsafe fn get(sk: *mut c_void, flags: u64) -> Option<&'static mut Self> {
+        // SAFETY: the map is a live static, `sk` as promised. The value lives as long as the
+        // socket, which outlives the program run; programs on the same socket are serialized by
+        // its lock, and where they are not, fields are plain integers that only statistics read.
+        unsafe {
+            let map = (&raw const CONNECTIONS).cast_mut().cast();
+            let value = bpf_sk_storage_get(map, sk, core::ptr::null_mut(), flags).cast::<Self>();
+            if value.is_null() { None } else { Some(&mut *value) }
+        }
+    }
+
+    #[inline(always)]
+    pub fn upstream(&self) -> bool {
+        self.role == role::UPSTREAM
+    }
+
+    #[inline(always)]
+    pub fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    #[inline(always)]
+    pub fn set_ends(&mut self, ends: &Ends) {
+        self.local = ends.local;
+        self.remote = ends.remote;
+        self.local_port = ends.local_port;
+        self.remote_port = ends.remote_port;
+    }
+
+    #[inline(always)]
+    pub fn remote_bytes(&self) -> [u8; 16] {
+        bytes(self.remote)
+    }
+
+    #[inline(always)]
+    pub fn local_bytes(&self) -> [u8; 16] {
+        bytes(self.local)
+    }
+
+    /// Request bytes that the peer's kernel acknowledged, given our lowest unacknowledged number.
+    #[inline(always)]
+    pub fn acknowledged(&self, unacknowledged: u32) -> u32 {
+        if !self.upstream() {
+            return 0;
+        }
+        let mut acked = unacknowledged.wrapping_sub(self.request_start);
+        if acked as i32 <= 0 {
+            acked = 0;
+        }
+        if self.has(flag::RST_ACK) {
+            let reset = self.reset_ack.wrapping_sub(self.request_start);
+            if reset as i32 > acked as i32 {
+                acked = reset;
+            }
+        }
+        // A FIN of ours counts one; it is no request byte.
+        if acked as u64 > self.request_bytes { self.request_bytes as u32 } else { acked }
+    }
+
+    /// Whether the current response is complete ([`ingress_trace_common::http::complete`]).
+    #[inline(always)]
+    pub fn complete(&mut self, fin: bool) -> u8 {
+        if self.proto != proto::HTTP1 || self.phase != phase::RESPONSE {
+            return ingress_trace_common::http::complete::UNSURE;
+        }
+        if self.framing == framing::UNSCANNED || self.framing == framing::HEAD_CUT {
+            crate::exchange::scan(self);
+        }
+        let expected = ingress_trace_common::http::expected(&self.scan, self.framing);
+        completeness(self.framing, expected, self.response_bytes, self.tail, fin)
+    }
+}
+
+#[inline(always)]
+fn bytes(words: [u32; 4]) -> [u8; 16] {
+    // SAFETY: same size, any bit pattern is valid; the words are in network order already.
+    unsafe { core::mem::transmute(words) }
+}

@@ -1,0 +1,554 @@
+//! Data packets -> exchanges: where a request starts, where its response begins, what status it
+//! has, how its end is told. Retransmitted, reordered and coalesced segments must not fool it.
+use ingress_trace_common::{
+    aggregate::counted,
+    http::{
+        self, Mark, REQUEST_KEPT, RESPONSE_KEPT, complete, fold_tail, framing, is_request,
+        proxy_header, status,
+    },
+    sample::{flag, kind, phase, proto},
+};
+
+use crate::{
+    conn::Conn,
+    count::count,
+    emit::{Moment, emit},
+    link,
+    maps::config,
+    payload::Packet,
+    sock::{Tcp, now, now_coarse},
+};
+
+/// Smallest TLS record that can carry a request; alerts (close_notify) and frames of HTTP/2 that
+/// open no stream are smaller.
+const TLS_REQUEST: u32 = 35;
+/// Smallest data that opens an exchange while payload is not read, for the same reason.
+const UNREAD_REQUEST: u32 = 40;
+/// Most of a response head that is taken from one later segment.
+const APPENDED: usize = 256;
+
+#[inline(always)]
+fn after(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) > 0
+}
+
+/// A data packet in the request's direction.
+#[inline(always)]
+pub fn request_data(conn: &mut Conn, packet: &Packet) {
+    let fresh = after(packet.end(), conn.request_end);
+    let old_end = conn.request_end;
+    // The head of a request may come late, when segments were reordered.
+    let late = !fresh && conn.phase != phase::REQUEST && packet.seq == conn.request_next;
+    if !fresh && !late {
+        return;
+    }
+    let mut skip = 0;
+    if fresh {
+        conn.request_end = packet.end();
+        if after(old_end, packet.seq) {
+            skip = old_end.wrapping_sub(packet.seq);
+        }
+    }
+    if conn.phase == phase::REQUEST {
+        conn.request_bytes += packet.end().wrapping_sub(old_end) as u64;
+        return;
+    }
+    let start = starts_request(conn, packet, skip);
+    if start == NO_START {
+        if conn.phase == phase::RESPONSE && fresh {
+            conn.request_bytes += packet.end().wrapping_sub(old_end) as u64;
+            conn.flags |= flag::EARLY;
+        }
+        return;
+    }
+    begin_request(conn, packet.seq.wrapping_add(start));
+}
+
+const NO_START: u32 = u32::MAX;
+
+/// Offset in the packet at which a request starts.
+#[inline(always)]
+fn starts_request(conn: &mut Conn, packet: &Packet, skip: u32) -> u32 {
+    match conn.proto {
+        proto::HTTP1 => http1_request(conn, packet, skip),
+        proto::UNKNOWN => detect(conn, packet, skip),
+        proto::TLS => {
+            if tls_request(packet, skip) { skip } else { NO_START }
+        }
+        proto::HTTP2 => {
+            if http2_request(packet, skip) { skip } else { NO_START }
+        }
+        proto::UNREAD if packet.len - skip >= UNREAD_REQUEST => skip,
+        _ => NO_START,
+    }
+}
+
+#[inline(always)]
+fn http1_request(conn: &mut Conn, packet: &Packet, skip: u32) -> u32 {
+    let kept = packet.copy::<REQUEST_KEPT>(skip, conn.request_head.as_mut_ptr());
+    conn.request_kept = 0;
+    if kept < 4 || !is_request(first(conn)) {
+        return NO_START;
+    }
+    conn.request_kept = kept;
+    skip
+}
+
+#[inline(always)]
+fn first(conn: &Conn) -> [u8; 4] {
+    let head = &conn.request_head;
+    [head[0], head[1], head[2], head[3]]
+}
+
+/// The first bytes of a connection tell what it carries.
+#[inline(always)]
+fn detect(conn: &mut Conn, packet: &Packet, skip: u32) -> u32 {
+    let mut skip = skip;
+    let mut kept = packet.copy::<REQUEST_KEPT>(skip, conn.request_head.as_mut_ptr());
+    if kept < 4 {
+        return NO_START;
+    }
+    let header = proxy_header(&conn.request_head, kept);
+    if header != 0 {
+        if header > 4096 {
+            return NO_START;
+        }
+        conn.request_next = packet.seq.wrapping_add(skip).wrapping_add(header);
+        skip += header;
+        if skip >= packet.len {
+            return NO_START;
+        }
+        kept = packet.copy::<REQUEST_KEPT>(skip, conn.request_head.as_mut_ptr());
+    }
+    let bytes = first(conn);
+    if is_request(bytes) {
+        conn.proto = proto::HTTP1;
+        conn.request_kept = kept;
+        return skip;
+    }
+    if (bytes[0] == 0x16 || (conn.has(flag::ADOPTED) && bytes[0] == 0x17)) && bytes[1] == 3 {
+        conn.proto = proto::TLS;
+    } else if bytes == *b"PRI " {
+        conn.proto = proto::HTTP2;
+        if http2_request(packet, skip) {
+            return skip;
+        }
+    } else if !conn.has(flag::ADOPTED) {
+        conn.proto = proto::OPAQUE;
+    }
+    NO_START
+}
+
+/// Application data large enough to be a request, also behind the client's Finished (TLS 1.3).
+#[inline(always)]
+fn tls_request(packet: &Packet, skip: u32) -> bool {
+    let Some(record) = packet.bytes::<5>(skip) else { return false };
+    let len = u16::from_be_bytes([record[3], record[4]]) as u32;
+    match record[0] {
+        0x17 => len >= TLS_REQUEST,
+        // ChangeCipherSpec, then Finished, then perhaps the request.
+        0x14 => {
+            let Some(next) = packet.bytes::<5>(skip + 6) else { return false };
+            let finished = u16::from_be_bytes([next[3], next[4]]) as u32;
+            next[0] == 0x17 && packet.len - skip > 6 + 5 + finished + TLS_REQUEST
+        }
+        _ => false,
+    }
+}
+
+/// A HEADERS frame among the first frames of the packet (RFC 9113 section 4.1).
+#[inline(always)]
+fn http2_request(packet: &Packet, skip: u32) -> bool {
+    let mut at = skip;
+    if let Some(first) = packet.bytes::<4>(at)
+        && first == *b"PRI "
+    {
+        at += 24;
+    }
+    let mut i = 0;
+    while i < 4 {
+        let Some(frame) = packet.bytes::<9>(at) else { return false };
+        if frame[3] == 1 && frame[5] & 0x80 == 0 {
+            return true;
+        }
+        let len = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
+        if len > 16_384 {
+            return false;
+        }
+        at += 9 + len;
+        i += 1;
+    }
+    false
+}
+
+#[inline(always)]
+fn begin_request(conn: &mut Conn, start: u32) {
+    let time = now();
+    conn.idle = 0;
+    if conn.last_time != 0 && time > conn.last_time {
+        conn.idle = time - conn.last_time;
+    }
+    conn.phase = phase::REQUEST;
+    conn.exchange += 1;
+    conn.request_time = time;
+    conn.request_start = start;
+    conn.request_bytes = conn.request_end.wrapping_sub(start) as u64;
+    let kept = flag::SYN | flag::FIN_IN | flag::RST_IN | flag::ADOPTED;
+    let mut flags = conn.flags & kept;
+    if flags & flag::FIN_IN != 0 {
+        flags |= flag::FIN_BEFORE;
+    }
+    if conn.request_kept != 0 && first(conn) == *b"HEAD" {
+        flags |= flag::HEAD;
+    }
+    conn.flags = flags;
+    reset_response(conn);
+    let first_attempt = conn.prev_cookie != 0 && conn.exchange == 1;
+    if !first_attempt {
+        conn.prev_cookie = 0;
+    }
+    if conn.upstream() && !first_attempt && link::pending(time) {
+        follow(conn, time);
+    }
+}
+
+#[inline(always)]
+fn reset_response(conn: &mut Conn) {
+    conn.response_bytes = 0;
+    conn.response_start = conn.response_end;
+    conn.response_time = 0;
+    conn.response_kept = 0;
+    conn.status = 0;
+    conn.framing = framing::UNSCANNED;
+    conn.tail = 0;
+    conn.scan = http::Scan::default();
+}
+
+/// This attempt follows the one that its thread has just released: says so.
+#[inline(always)]
+pub fn follow(conn: &mut Conn, time: u64) {
+    if let Some(released) = link::take(time) {
+        conn.prev_cookie = released.cookie;
+        conn.prev_exchange = released.exchange;
+        emit(conn, kind::RETRY, &Moment::at(time, true));
+    }
+}
+
+/// A data packet in the response's direction.
+#[inline(always)]
+pub fn response_data(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
+    let old_end = conn.response_end;
+    let fresh = after(packet.end(), old_end);
+    if fresh {
+        conn.response_end = packet.end();
+        conn.response_bytes += packet.end().wrapping_sub(old_end) as u64;
+    }
+    if conn.phase == phase::RESPONSE {
+        if fresh {
+            more_response(conn, packet, old_end, tcp);
+        }
+        return;
+    }
+    if !fresh && (packet.seq != conn.response_start || conn.response_kept != 0) {
+        return;
+    }
+    match conn.proto {
+        proto::HTTP1 => first_response(conn, packet, tcp),
+        proto::UNKNOWN if conn.has(flag::ADOPTED) => adopted_response(conn, packet, tcp),
+        proto::TLS | proto::UNREAD => unread_response(conn, packet, tcp, false),
+        proto::HTTP2 => unread_response(conn, packet, tcp, true),
+        _ => {}
+    }
+}
+
+/// A leg whose bytes tell nothing: the direction changed, that is the response.
+#[inline(always)]
+fn unread_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>, frames: bool) {
+    if conn.phase != phase::REQUEST {
+        joined_write(conn, packet, tcp);
+        return;
+    }
+    if frames {
+        let Some(frame) = packet.bytes::<9>(0) else { return };
+        // DATA and HEADERS answer a request; SETTINGS, PING and WINDOW_UPDATE do not.
+        if frame[3] > 1 {
+            return;
+        }
+    }
+    conn.response_time = now();
+    begin_response(conn, packet, tcp);
+}
+
+/// A connection whose request was not seen: only a status line tells what it is.
+#[inline(always)]
+fn adopted_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
+    let Some(line) = packet.bytes::<16>(0) else { return };
+    if status(&line) != 0 {
+        conn.proto = proto::HTTP1;
+        conn.response_start = packet.seq;
+        first_response(conn, packet, tcp);
+    }
+}
+
+/// The head of a response, perhaps behind interim ones (RFC 9110 section 15.2).
+#[inline(always)]
+fn first_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
+    if conn.response_time == 0 {
+        conn.response_time = now();
+    }
+    let mut skip = 0;
+    if after(conn.response_start, packet.seq) {
+        skip = conn.response_start.wrapping_sub(packet.seq);
+    } else if packet.seq != conn.response_start {
+        return; // a hole before it: the head is still to come
+    }
+    let mut interim = 0;
+    while interim < 3 {
+        let kept = packet.copy::<RESPONSE_KEPT>(skip, conn.response_head.as_mut_ptr());
+        conn.response_kept = kept;
+        if kept < 12 {
+            // Too little to tell HTTP from anything else, unless it already differs.
+            if kept >= 4 && conn.response_head[0] != b'H' {
+                conn.status = 0;
+                break;
+            }
+            conn.response_kept = 0;
+            return;
+        }
+        conn.status = status(&line(conn));
+        if conn.status < 100 || conn.status > 199 || conn.status == 101 {
+            break;
+        }
+        scan(conn);
+        let end = conn.scan.end;
+        if end == 0 || end as usize > RESPONSE_KEPT {
+            return;
+        }
+        conn.response_start = packet.seq.wrapping_add(skip).wrapping_add(end);
+        skip += end;
+        conn.response_bytes = conn.response_end.wrapping_sub(conn.response_start) as u64;
+        conn.framing = framing::UNSCANNED;
+        conn.response_kept = 0;
+        conn.status = 0;
+        if skip >= packet.len {
+            conn.response_time = 0;
+            return;
+        }
+        interim += 1;
+    }
+    if packet.len - skip > RESPONSE_KEPT as u32 {
+        conn.tail = fold_tail(0, packet.last(), packet.len - skip);
+    }
+    if conn.status == 0 {
+        conn.flags |= flag::NOT_HTTP;
+    }
+    begin_response(conn, packet, tcp);
+}
+
+#[inline(always)]
+fn line(conn: &Conn) -> [u8; 16] {
+    let head = &conn.response_head;
+    let mut line = [0; 16];
+    let mut i = 0;
+    while i < 12 {
+        line[i] = head[i];
+        i += 1;
+    }
+    line
+}
+
+/// The response has begun: count it, and tell what is not an everyday success.
+#[inline(always)]
+fn begin_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
+    let time = conn.response_time;
+    let unseen = conn.phase != phase::REQUEST;
+    if unseen {
+        // The request was not seen: it came with the handshake, or before the agent, or it was
+        // pipelined behind another one.
+        conn.exchange += 1;
+        conn.request_bytes = 0;
+        conn.request_kept = 0;
+        conn.request_time =
+            if conn.exchange == 1 && !conn.has(flag::ADOPTED) { conn.established_time } else { 0 };
+    }
+    conn.phase = phase::RESPONSE;
+    conn.request_next = conn.request_end;
+    conn.last_time = time;
+    let mut latency = 0;
+    if conn.request_time != 0 && time > conn.request_time {
+        latency = time - conn.request_time;
+    }
+    if conn.upstream() {
+        upstream_response(conn, time, latency);
+    } else {
+        count(conn, counted::RESPONSE, conn.status, latency);
+        downstream_response(conn, packet, tcp, time);
+    }
+    if conn.status == 101 {
+        conn.proto = proto::OPAQUE;
+        conn.phase = phase::IDLE;
+    }
+}
+
+#[inline(always)]
+fn upstream_response(conn: &mut Conn, time: u64, latency: u64) {
+    count(conn, counted::EXCHANGE, conn.status, latency);
+    let slow = config!(slow);
+    if slow != 0 && latency > slow {
+        conn.flags |= flag::SLOW;
+        count(conn, counted::SLOW, 0, latency);
+    }
+    let error = conn.status == 502 || conn.status == 503 || conn.status == 504;
+    if error || conn.has(flag::NOT_HTTP) {
+        conn.flags |= flag::FAILED;
+    }
+    if error || conn.has(flag::NOT_HTTP | flag::SLOW) || conn.prev_cookie != 0 {
+        emit(conn, kind::RESPONSE, &Moment::at(time, false));
+    }
+}
+
+#[inline(always)]
+fn downstream_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>, time: u64) {
+    let process = packet.egress && tcp.is_some_and(Tcp::owned);
+    let mut joined = false;
+    if process && link::pending(time) {
+        joined = join(conn, time);
+    }
+    if joined || conn.status >= 502 && conn.status <= 504 || conn.status == 500 {
+        emit(conn, kind::RESPONSE, &Moment::at(time, process));
+    }
+}
+
+/// Takes what this thread released, if anything, as the reason of what it now does downstream.
+#[inline(always)]
+fn join(conn: &mut Conn, time: u64) -> bool {
+    let Some(released) = link::take(time) else { return false };
+    conn.prev_cookie = released.cookie;
+    conn.prev_exchange = released.exchange;
+    conn.flags |= flag::JOINED;
+    true
+}
+
+/// More of a response, or a write that opens none: does it follow a failed attempt?
+#[inline(always)]
+fn joined_write(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
+    if conn.upstream() || !packet.egress {
+        return;
+    }
+    let time = now_coarse();
+    if link::pending(time) && tcp.is_some_and(Tcp::owned) && join(conn, time) {
+        emit(conn, kind::DOWN_WRITE, &Moment::at(time, true));
+    }
+}
+
+/// Further segments of a response.
+#[inline(always)]
+fn more_response(conn: &mut Conn, packet: &Packet, old_end: u32, tcp: Option<Tcp>) {
+    conn.last_time = now_coarse();
+    if conn.proto == proto::HTTP1 {
+        if pipelined(conn, packet, old_end) {
+            next_response(conn, packet, tcp);
+            return;
+        }
+        if conn.framing == framing::CHUNKED {
+            let new = packet.end().wrapping_sub(old_end);
+            conn.tail = fold_tail(conn.tail, packet.last(), new);
+        }
+    }
+    joined_write(conn, packet, tcp);
+}
+
+/// Looks at the framing once a response has more than one segment; tells whether the segment
+/// begins another response, behind a complete one.
+#[inline(always)]
+fn pipelined(conn: &mut Conn, packet: &Packet, old_end: u32) -> bool {
+    let contiguous = packet.seq == conn.response_start.wrapping_add(conn.response_kept);
+    if conn.framing == framing::UNSCANNED {
+        scan(conn);
+    }
+    if conn.framing == framing::HEAD_CUT && contiguous {
+        append(conn, packet);
+        scan(conn);
+        return false;
+    }
+    let before = conn.response_bytes - packet.end().wrapping_sub(old_end) as u64;
+    let expected = http::expected(&conn.scan, conn.framing);
+    let done = http::completeness(conn.framing, expected, before, conn.tail, false);
+    if done != complete::YES || packet.seq != old_end {
+        return false;
+    }
+    let Some(line) = packet.bytes::<16>(0) else { return false };
+    status(&line) != 0
+}
+
+#[inline(always)]
+fn append(conn: &mut Conn, packet: &Packet) {
+    let kept = conn.response_kept as usize;
+    if kept >= RESPONSE_KEPT - APPENDED {
+        return;
+    }
+    let at = conn.response_head.as_mut_ptr().wrapping_add(kept);
+    conn.response_kept += packet.copy::<APPENDED>(0, at);
+}
+
+/// A response to a pipelined request.
+#[inline(always)]
+fn next_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
+    conn.phase = phase::IDLE;
+    conn.flags &= !(flag::HEAD | flag::NOT_HTTP | flag::SLOW | flag::JOINED | flag::FAILED);
+    conn.prev_cookie = 0;
+    conn.response_end = packet.seq;
+    reset_response(conn);
+    conn.response_end = packet.end();
+    conn.response_bytes = packet.len as u64;
+    first_response(conn, packet, tcp);
+}
+
+/// Looks through the kept head (rare: once per connection, or per large response).
+#[inline(always)]
+pub fn scan(conn: &mut Conn) {
+    scan_head(conn);
+}
+
+/// A global function, which verifiers check once and by itself: its loop would otherwise multiply
+/// with everything that leads to it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scan_head(conn: *mut Conn) -> u32 {
+    // SAFETY: null or a whole `Conn`, as the verifier makes sure at every call.
+    let Some(conn) = (unsafe { conn.as_mut() }) else { return 0 };
+    let kept = conn.response_kept;
+    conn.scan = http::Scan::default();
+    let found = &raw mut conn.scan;
+    // Through memory, volatile: what is kept in registers would be one more state per byte.
+    let mark = |mark: Mark, at: u32| {
+        // SAFETY: fields of the live `conn`.
+        unsafe {
+            match mark {
+                Mark::End => core::ptr::write_volatile(&raw mut (*found).end, at),
+                Mark::Length => core::ptr::write_volatile(&raw mut (*found).length_at, at),
+                Mark::Encoding => core::ptr::write_volatile(&raw mut (*found).encoding_at, at),
+            }
+        }
+    };
+    http::scan(&conn.response_head, kept, mark);
+    // SAFETY: as above; volatile, or the compiler would know what was written.
+    let mut scan = unsafe { core::ptr::read_volatile(found) };
+    if scan.length_at != 0 {
+        scan.length = http::length(&conn.response_head, scan.length_at);
+        conn.scan.length = scan.length;
+    }
+    conn.framing = http::framing_of(&scan, conn.status, conn.has(flag::HEAD), kept);
+    if conn.framing == framing::CHUNKED && conn.tail == 0 {
+        // A mask, not a comparison: verifiers follow it whatever the compiler makes of it.
+        let at = kept.wrapping_sub(8) as usize & (RESPONSE_KEPT - 1);
+        let mut tail = 0u64;
+        let mut i = 0;
+        while i < 8 {
+            tail = tail << 8 | conn.response_head[at + i] as u64;
+            i += 1;
+        }
+        conn.tail = tail;
+    }
+    0
+}

@@ -1,0 +1,64 @@
+//! `cgroup_skb` ingress and egress (Linux 4.10; `bpf_sk_fullsock` 5.1): every TCP packet of the
+//! pod's sockets, before TCP has looked at it (ingress) or after it has left (egress). Twice per
+//! proxied request and leg: data and its answer; pure acknowledgements return at once.
+use aya_ebpf::{
+    bindings::__sk_buff, helpers::bpf_sk_fullsock, macros::cgroup_skb, programs::SkBuffContext,
+};
+use ingress_trace_common::sample::flag;
+
+use crate::{
+    conn::Conn,
+    exchange,
+    payload::{ACK, FIN, Packet, RST},
+    sock::Tcp,
+};
+
+/// A packet to the pod. Always lets it pass.
+#[cgroup_skb(ingress)]
+pub fn packet_in(context: SkBuffContext) -> i32 {
+    packet(context.skb.skb, false);
+    1
+}
+
+/// A packet from the pod. Always lets it pass.
+#[cgroup_skb(egress)]
+pub fn packet_out(context: SkBuffContext) -> i32 {
+    packet(context.skb.skb, true);
+    1
+}
+
+#[inline(always)]
+fn packet(skb: *mut __sk_buff, egress: bool) {
+    // SAFETY: `skb` is the context of a cgroup_skb program.
+    let Some(packet) = (unsafe { Packet::read(skb, egress) }) else { return };
+    // SAFETY: as above; the socket is checked for null by the helper's own rule.
+    let sk = unsafe { (*skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return;
+    }
+    // SAFETY: not null; the helper returns null for request and time-wait sockets.
+    let sk = unsafe { bpf_sk_fullsock(sk) };
+    if sk.is_null() {
+        return;
+    }
+    // SAFETY: a full socket, as the helper says.
+    let Some(conn) = (unsafe { Conn::of(sk.cast()) }) else { return };
+    if packet.len != 0 {
+        if conn.upstream() == egress {
+            exchange::request_data(conn, &packet);
+        } else {
+            // SAFETY: a full socket.
+            let tcp = if egress { unsafe { Tcp::of(sk.cast()) } } else { None };
+            exchange::response_data(conn, &packet, tcp);
+        }
+    }
+    if !egress && packet.flags & RST != 0 {
+        conn.flags |= flag::RST_IN;
+        if packet.flags & ACK != 0 {
+            conn.flags |= flag::RST_ACK;
+            conn.reset_ack = packet.ack;
+        }
+    } else if !egress && packet.flags & FIN != 0 {
+        conn.flags |= flag::FIN_IN;
+    }
+}

@@ -1,0 +1,90 @@
+//! `tp_btf/inet_sock_set_state` (Linux 4.16, BTF 5.5): every TCP state change of the node; sockets
+//! that are not watched leave after one look-up. Some three to six times per connection.
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::{
+        BPF_TCP_CLOSE, BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED, BPF_TCP_SYN_RECV,
+        BPF_TCP_SYN_SENT,
+    },
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use ingress_trace_common::sample::{flag, kind};
+
+use crate::{
+    conn::Conn,
+    emit::Moment,
+    outcome,
+    sock::{Tcp, now},
+};
+
+const EADDRNOTAVAIL: u32 = 99;
+
+/// The return value is not used by the kernel.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn state(context: BtfTracePointContext) -> i32 {
+    let sk: *mut c_void = context.arg(0);
+    let (old, new): (i32, i32) = (context.arg(1), context.arg(2));
+    // SAFETY: the tracepoint's first argument is a full socket (`struct sock *`).
+    let Some(conn) = (unsafe { Conn::of(sk) }) else { return 0 };
+    changed(conn, sk, old as u32, new as u32);
+    0
+}
+
+#[inline(always)]
+fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
+    if new == BPF_TCP_SYN_SENT {
+        conn.syn_sent = 1;
+        return;
+    }
+    if new == BPF_TCP_ESTABLISHED || new == BPF_TCP_SYN_RECV || !conn.upstream() {
+        return;
+    }
+    // SAFETY: as in `state`.
+    let Some(tcp) = (unsafe { Tcp::of(sk) }) else { return };
+    let released = conn.has(flag::RELEASED);
+    let mut moment = Moment::with(now(), released, tcp);
+    if old == BPF_TCP_SYN_SENT {
+        if new == BPF_TCP_CLOSE {
+            // Without an error it is the application's own timer (its thread is the current one).
+            moment.process |= (moment.errno == 0) as u32;
+            let mut what = kind::CONNECT_FAILED;
+            if !conn.has(flag::SYN) {
+                what = kind::CONNECT_LOCAL;
+                moment.errno = EADDRNOTAVAIL;
+            }
+            connect_ended(conn, what, &moment, released);
+        }
+        return;
+    }
+    if released {
+        // The application closed: told here and not at the release, where TCP's own figures cannot
+        // be read. What failed before was told before.
+        let failed = conn.has(flag::FAILED);
+        if !failed {
+            outcome::given_up(conn, &moment);
+            if conn.has(flag::FAILED) {
+                outcome::released(conn, moment.time);
+            }
+        }
+        return;
+    }
+    if new == BPF_TCP_CLOSE_WAIT {
+        outcome::ended_by_peer(conn, kind::CLOSED, true, &moment);
+    } else if new == BPF_TCP_CLOSE && moment.errno != 0 {
+        let what = if conn.has(flag::RST_IN) { kind::RESET } else { kind::BROKEN };
+        outcome::ended_by_peer(conn, what, false, &moment);
+    }
+}
+
+#[inline(always)]
+fn connect_ended(conn: &mut Conn, what: u8, moment: &Moment, released: bool) {
+    if conn.has(flag::FAILED) {
+        return;
+    }
+    outcome::connect_failed(conn, what, moment);
+    if released {
+        outcome::released(conn, moment.time);
+    }
+}

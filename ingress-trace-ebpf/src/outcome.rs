@@ -1,0 +1,114 @@
+//! How connections end: refused, reset, closed by the peer, given up by the application.
+//! Called at state changes, when TCP has accepted what the packets said.
+use ingress_trace_common::{
+    aggregate::counted,
+    http::complete,
+    sample::{flag, kind, phase, proto},
+};
+
+use crate::{
+    conn::Conn,
+    count::count,
+    emit::{Moment, emit},
+    link,
+    sock::Task,
+};
+
+/// Marks the exchange as failed, counts it if no response was, and sends the sample.
+#[inline(always)]
+fn fail(conn: &mut Conn, what: u8, moment: &Moment) {
+    conn.flags |= flag::FAILED;
+    if conn.established_time == 0 || conn.phase == phase::REQUEST {
+        count(conn, counted::FAILURE, 0, 0);
+    }
+    emit(conn, what, moment);
+}
+
+/// A connect that ended in nothing.
+#[inline(always)]
+pub fn connect_failed(conn: &mut Conn, what: u8, moment: &Moment) {
+    if !conn.has(flag::FAILED) {
+        fail(conn, what, moment);
+    }
+}
+
+/// The peer ended an established connection by FIN (`fin`) or RST, or the kernel broke it.
+#[inline(always)]
+pub fn ended_by_peer(conn: &mut Conn, what: u8, fin: bool, moment: &Moment) {
+    if !conn.upstream() || conn.has(flag::FAILED) {
+        return;
+    }
+    if conn.phase == phase::REQUEST {
+        fail(conn, what, moment);
+    } else if conn.phase == phase::RESPONSE {
+        if conn.proto != proto::HTTP1 {
+            // Whether a response was complete cannot be read: the client's leg must tell. A FIN is
+            // the everyday end, so only a RST is worth asking.
+            if !fin {
+                fail(conn, what, moment);
+            }
+            return;
+        }
+        let done = conn.complete(fin);
+        // An answer before the request's end, then RST: only the client's leg tells whether the
+        // answer got through.
+        if done != complete::YES || (!fin && conn.has(flag::EARLY)) {
+            fail(conn, what, moment);
+        }
+    }
+}
+
+/// The application closed its side.
+#[inline(always)]
+pub fn given_up(conn: &mut Conn, moment: &Moment) {
+    if conn.has(flag::FAILED) {
+        return;
+    }
+    let open = conn.phase == phase::REQUEST
+        || (conn.phase == phase::RESPONSE
+            && conn.proto == proto::HTTP1
+            && conn.complete(false) != complete::YES);
+    if open {
+        // The peer's FIN came while the request was on its way, and was noticed only now.
+        let what = if conn.has(flag::FIN_IN) { kind::CLOSED } else { kind::GAVE_UP };
+        fail(conn, what, moment);
+    }
+}
+
+/// The application lets go of an upstream connection whose exchange has failed: what its thread
+/// does next belongs to the same request.
+#[inline(always)]
+pub fn released(conn: &mut Conn, time: u64) {
+    let (tid, _) = Task::current().ids();
+    link::put(conn, tid, time);
+}
+
+/// The same, some time after the failure: tells the thread, which was not known then.
+#[inline(always)]
+pub fn released_later(conn: &mut Conn, time: u64) {
+    released(conn, time);
+    emit(conn, kind::RELEASED, &Moment::at(time, true));
+}
+
+/// The application lets go of a client's connection.
+#[inline(always)]
+pub fn downstream_released(conn: &mut Conn, time: u64) {
+    let mut open = conn.phase == phase::REQUEST;
+    if conn.phase == phase::RESPONSE && conn.proto == proto::HTTP1 {
+        open = conn.complete(true) == complete::NO;
+    }
+    if open && conn.has(flag::FIN_IN | flag::RST_IN) {
+        count(conn, counted::ABORT, 0, 0);
+    }
+    let mut tell = open && conn.has(flag::JOINED);
+    if link::pending(time)
+        && let Some(released) = link::take(time)
+    {
+        conn.prev_cookie = released.cookie;
+        conn.prev_exchange = released.exchange;
+        tell = true;
+    }
+    if tell {
+        emit(conn, kind::DOWN_END, &Moment::at(time, true));
+    }
+}

@@ -1,1 +1,0 @@
-//! What the controller itself is short of.

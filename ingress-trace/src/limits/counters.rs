@@ -1,0 +1,103 @@
+//! In: counters that only ever grow. Out: their increase between two readings of one target.
+//! What is newer than the first reading has no increase: its history is not known.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::cgroup::{self, Memory, Throttling};
+use crate::targets::{Roots, Target, process};
+
+/// Accept queues that overflowed, over all listeners of a network namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listening {
+    /// Connections dropped because the queue was full.
+    pub overflows: u64,
+    /// Connections dropped at a listener for any reason, the former included.
+    pub drops: u64,
+}
+
+/// One reading.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Baseline {
+    /// By network namespace.
+    listening: BTreeMap<u64, Listening>,
+    /// By cgroup folder.
+    throttling: BTreeMap<PathBuf, Throttling>,
+    /// Of the cgroup with this id.
+    memory: Option<(u64, Memory)>,
+}
+
+impl Baseline {
+    /// Reads all counters; some small files per process.
+    pub fn take(target: &Target, roots: &Roots) -> Self {
+        let namespaces = process::network_namespaces(&roots.proc, &target.pids).into_iter();
+        let listening = namespaces.filter_map(|namespace| {
+            let text = process::read(&roots.proc, namespace.pid, "net/netstat")?;
+            Some((namespace.inode, parse_netstat(&text)?))
+        });
+        Self {
+            listening: listening.collect(),
+            throttling: cgroup::throttling(target, roots),
+            memory: cgroup::memory(target).map(|memory| (target.id, memory)),
+        }
+    }
+
+    /// Increase over all network namespaces that both readings have.
+    pub(super) fn listening_since(&self, since: &Self) -> Option<Listening> {
+        let both = self.listening.iter().filter_map(|(inode, now)| {
+            let before = since.listening.get(inode)?;
+            Some(Listening {
+                overflows: now.overflows.checked_sub(before.overflows)?,
+                drops: now.drops.checked_sub(before.drops)?,
+            })
+        });
+        both.reduce(|a, b| Listening {
+            overflows: a.overflows.saturating_add(b.overflows),
+            drops: a.drops.saturating_add(b.drops),
+        })
+    }
+
+    /// The cgroup whose threads waited longest.
+    pub(super) fn throttling_since(&self, since: &Self) -> Option<(PathBuf, Throttling)> {
+        let both = self.throttling.iter().filter_map(|(folder, now)| {
+            let before = since.throttling.get(folder)?;
+            let periods = now.periods.checked_sub(before.periods)?;
+            let nanos = now.nanos.checked_sub(before.nanos)?;
+            Some((folder.clone(), Throttling { periods, nanos }))
+        });
+        both.max_by_key(|(_, throttling)| throttling.nanos)
+    }
+
+    /// Increase at the memory limit, when it is still the same cgroup.
+    pub(super) fn memory_since(&self, since: &Self) -> Option<Memory> {
+        let (id, now) = self.memory?;
+        let (before_id, before) = since.memory?;
+        if id != before_id {
+            return None;
+        }
+        Some(Memory {
+            max: now.max.checked_sub(before.max)?,
+            oom: now.oom.checked_sub(before.oom)?,
+            killed: now.killed.checked_sub(before.killed)?,
+        })
+    }
+}
+
+/// /proc/PID/net/netstat: a line of names, then a line of values, per group.
+pub(super) fn parse_netstat(text: &str) -> Option<Listening> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let names = lines.next()?.split_whitespace();
+    let values = lines.next()?.split_whitespace();
+    let pairs: Vec<_> = names.zip(values).collect();
+    let value = |name| {
+        pairs
+            .iter()
+            .find(|(found, _)| *found == name)?
+            .1
+            .parse()
+            .ok()
+    };
+    Some(Listening {
+        overflows: value("ListenOverflows")?,
+        drops: value("ListenDrops")?,
+    })
+}

@@ -1,0 +1,34 @@
+//! In: nothing. Out: what is known of Envoy: Contour, Istio gateway, Envoy Gateway, Emissary.
+//! Data only, measured with real traffic; nothing here decides.
+use std::time::Duration;
+
+use super::{Chain, Profile, Retries, Statuses};
+use crate::cause::taxonomy::Controller;
+
+/// Envoy.
+pub(super) const PROFILE: Profile = Profile {
+    controller: Controller::Envoy,
+    names: &["envoy"],
+    idle_titles: &[],
+    connect_timers: &[Duration::from_secs(5)],
+    read_timers: &[Duration::from_secs(15)],
+    statuses: Statuses {
+        refused: Some(503),
+        connect_timeout: Some(503),
+        unreachable: Some(503),
+        local: Some(503),
+        no_answer: Some(503),
+        cut_head: Some(502),
+        read_timeout: Some(504),
+        bad_response: Some(502),
+        no_upstream: Some(503),
+        reused_safe: Some(503),
+        reused_other: Some(503),
+    },
+    // Plain routes have none; Istio adds two.
+    retries: Retries {
+        on: &[],
+        tries: Some(1),
+    },
+    chains: Chain::Guess,
+};

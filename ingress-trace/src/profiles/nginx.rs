@@ -1,0 +1,38 @@
+//! In: nothing. Out: what is known of nginx: ingress-nginx, F5, Kong, APISIX and OpenResty.
+//! Data only, measured with real traffic; nothing here decides.
+use std::time::Duration;
+
+use super::{Chain, Profile, Retries, RetryOn, Statuses};
+use crate::cause::taxonomy::Controller;
+
+/// nginx and its relatives.
+pub(super) const PROFILE: Profile = Profile {
+    controller: Controller::Nginx,
+    names: &["nginx", "nginx-debug", "openresty", "angie"],
+    idle_titles: &[
+        "nginx: master process",
+        "nginx: cache ",
+        "angie: master process",
+        "angie: cache ",
+    ],
+    connect_timers: &[Duration::from_secs(5), Duration::from_mins(1)],
+    read_timers: &[Duration::from_mins(1)],
+    statuses: Statuses {
+        refused: Some(502),
+        connect_timeout: Some(504),
+        unreachable: Some(502),
+        local: Some(502),
+        no_answer: Some(502),
+        cut_head: Some(502),
+        read_timeout: Some(504),
+        bad_response: None,
+        no_upstream: None,
+        reused_safe: Some(502),
+        reused_other: Some(502),
+    },
+    retries: Retries {
+        on: &[RetryOn::Connect, RetryOn::NoAnswer],
+        tries: Some(3),
+    },
+    chains: Chain::Exact,
+};

@@ -1,0 +1,33 @@
+//! In: nothing. Out: what is known of Traefik.
+//! Data only, measured with real traffic; nothing here decides.
+use std::time::Duration;
+
+use super::{Chain, Profile, Retries, RetryOn, Statuses};
+use crate::cause::taxonomy::Controller;
+
+/// Traefik.
+pub(super) const PROFILE: Profile = Profile {
+    controller: Controller::Traefik,
+    names: &["traefik"],
+    idle_titles: &[],
+    connect_timers: &[Duration::from_secs(30)],
+    read_timers: &[],
+    statuses: Statuses {
+        refused: Some(502),
+        connect_timeout: Some(504),
+        unreachable: Some(502),
+        local: Some(502),
+        no_answer: Some(502),
+        cut_head: Some(500),
+        read_timeout: Some(504),
+        bad_response: Some(500),
+        no_upstream: None,
+        reused_safe: Some(200),
+        reused_other: Some(502),
+    },
+    retries: Retries {
+        on: &[RetryOn::Reused],
+        tries: Some(2),
+    },
+    chains: Chain::Guess,
+};

@@ -1,0 +1,347 @@
+//! In: counts and failures. Out: metric families with the names of the contract, and
+//! `docs/metrics.md`. The one place where a metric's name, help and labels are written.
+use ingress_trace_common::aggregate::BOUNDS;
+use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
+
+use super::metrics::{Failure, State};
+use crate::counts::{Histogram, Labels, Upstream};
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Cumulative buckets, sum and count.
+    Histogram,
+}
+
+impl Kind {
+    /// Prometheus' word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// A metric's public face.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its full name.
+    pub name: &'static str,
+    /// One sentence for `# HELP`, without a final period.
+    pub help: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Its labels, in the order of their values.
+    pub labels: &'static [&'static str],
+}
+
+/// Labels of everything about a backend.
+const BACKEND: &[&str] = &[
+    "controller",
+    "backend_namespace",
+    "backend_service",
+    "backend_port",
+];
+
+/// Upstream failures with their cause.
+pub const FAILURES: Metric = Metric {
+    name: "ingress_trace_upstream_failures_total",
+    help: "Failed upstream exchanges and connection attempts, and errors that the controller \
+           answered without any",
+    kind: Kind::Counter,
+    labels: &[
+        "controller",
+        "status",
+        "cause",
+        "client_visible",
+        "backend_namespace",
+        "backend_service",
+        "backend_port",
+    ],
+};
+/// The denominator.
+pub const EXCHANGES: Metric = Metric {
+    name: "ingress_trace_upstream_exchanges_total",
+    help: "All upstream exchanges and all failed connection attempts",
+    kind: Kind::Counter,
+    labels: BACKEND,
+};
+/// Connect latency.
+pub const CONNECT: Metric = Metric {
+    name: "ingress_trace_upstream_connect_seconds",
+    help: "Time that successful upstream connects took",
+    kind: Kind::Histogram,
+    labels: BACKEND,
+};
+/// First-byte latency.
+pub const FIRST_BYTE: Metric = Metric {
+    name: "ingress_trace_upstream_first_byte_seconds",
+    help: "Time from the first byte of an upstream request to the first byte of its response",
+    kind: Kind::Histogram,
+    labels: BACKEND,
+};
+/// Late first bytes.
+pub const SLOW: Metric = Metric {
+    name: "ingress_trace_upstream_slow_total",
+    help: "Upstream exchanges whose first response byte came later than --slow",
+    kind: Kind::Counter,
+    labels: BACKEND,
+};
+/// Client aborts.
+pub const ABORTS: Metric = Metric {
+    name: "ingress_trace_client_aborts_total",
+    help: "Requests that the client left before they were answered",
+    kind: Kind::Counter,
+    labels: &["controller"],
+};
+/// Downstream responses.
+pub const RESPONSES: Metric = Metric {
+    name: "ingress_trace_responses_total",
+    help: "Responses to clients whose status was read on the wire",
+    kind: Kind::Counter,
+    labels: &["controller", "status"],
+};
+/// Losses.
+pub const LOST: Metric = Metric {
+    name: "ingress_trace_events_lost_total",
+    help: "Events (stage aggregate: counts, stage storage: sockets) that were lost, by stage",
+    kind: Kind::Counter,
+    labels: &["stage"],
+};
+/// Version.
+pub const BUILD: Metric = Metric {
+    name: "ingress_trace_build_info",
+    help: "Always 1; the version is in the label",
+    kind: Kind::Gauge,
+    labels: &["version"],
+};
+/// Hooks.
+pub const HOOK: Metric = Metric {
+    name: "ingress_trace_hook_attached",
+    help: "Whether the kernel hook is attached (1) or could not be (0)",
+    kind: Kind::Gauge,
+    labels: &["hook"],
+};
+/// Pods.
+pub const PODS: Metric = Metric {
+    name: "ingress_trace_ingress_pods",
+    help: "Ingress pods, or data planes outside of pods, that are watched",
+    kind: Kind::Gauge,
+    labels: &[],
+};
+
+/// Those that [`families`] makes.
+pub const COUNTED: [&Metric; 7] = [
+    &FAILURES,
+    &EXCHANGES,
+    &CONNECT,
+    &FIRST_BYTE,
+    &SLOW,
+    &ABORTS,
+    &RESPONSES,
+];
+
+/// All metrics of the contract, in its order.
+pub fn all() -> impl Iterator<Item = &'static Metric> {
+    COUNTED.into_iter().chain([&LOST, &BUILD, &HOOK, &PODS])
+}
+
+/// One family per metric of [`COUNTED`].
+pub(super) fn families(state: &State) -> Vec<MetricFamily> {
+    let failures = state
+        .failures
+        .iter()
+        .map(|(failure, count)| counter(FAILURES.labels, failure_labels(failure), *count));
+    let aborts = state
+        .counts
+        .aborts()
+        .map(|(controller, count)| counter(ABORTS.labels, vec![controller.to_string()], count));
+    let responses = state.counts.responses().map(|(controller, status, count)| {
+        counter(
+            RESPONSES.labels,
+            vec![controller.to_string(), status.to_string()],
+            count,
+        )
+    });
+    let upstream = |make: &dyn Fn(Vec<String>, &Upstream) -> proto::Metric| {
+        let made = state
+            .counts
+            .upstream()
+            .map(|(labels, all)| make(backend_labels(labels), all));
+        made.collect::<Vec<_>>()
+    };
+    vec![
+        family(&FAILURES, failures.collect()),
+        family(
+            &EXCHANGES,
+            upstream(&|labels, all| counter(BACKEND, labels, all.exchanges)),
+        ),
+        family(
+            &CONNECT,
+            upstream(&|labels, all| histogram(labels, &all.connect)),
+        ),
+        family(
+            &FIRST_BYTE,
+            upstream(&|labels, all| histogram(labels, &all.first_byte)),
+        ),
+        family(
+            &SLOW,
+            upstream(&|labels, all| counter(BACKEND, labels, all.slow)),
+        ),
+        family(&ABORTS, aborts.collect()),
+        family(&RESPONSES, responses.collect()),
+    ]
+}
+
+fn family(metric: &Metric, samples: Vec<proto::Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(metric.name.into());
+    family.set_help(metric.help.into());
+    family.set_field_type(match metric.kind {
+        Kind::Counter => MetricType::COUNTER,
+        Kind::Gauge => MetricType::GAUGE,
+        Kind::Histogram => MetricType::HISTOGRAM,
+    });
+    family.set_metric(samples);
+    family
+}
+
+fn backend_labels(labels: &Labels) -> Vec<String> {
+    vec![
+        labels.controller.to_string(),
+        labels.namespace.clone(),
+        labels.service.clone(),
+        number(Some(labels.port)),
+    ]
+}
+
+fn failure_labels(failure: &Failure) -> Vec<String> {
+    let mut values = backend_labels(&failure.backend);
+    let rest = [
+        number(failure.status),
+        failure.cause.to_string(),
+        failure.visible.to_string(),
+    ];
+    values.splice(1..1, rest);
+    values
+}
+
+/// Empty where it is not known (0 for a port).
+fn number(number: Option<u16>) -> String {
+    number
+        .filter(|number| *number != 0)
+        .map(|number| number.to_string())
+        .unwrap_or_default()
+}
+
+fn sample(names: &[&str], values: Vec<String>) -> proto::Metric {
+    debug_assert_eq!(names.len(), values.len());
+    let pairs = names.iter().zip(values).map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).into());
+        pair.set_value(value);
+        pair
+    });
+    proto::Metric::from_label(pairs.collect())
+}
+
+fn counter(names: &[&str], values: Vec<String>, count: u64) -> proto::Metric {
+    let mut counter = proto::Counter::default();
+    counter.set_value(count as f64);
+    let mut sample = sample(names, values);
+    sample.set_counter(counter);
+    sample
+}
+
+fn histogram(values: Vec<String>, latencies: &Histogram) -> proto::Metric {
+    let mut below = 0;
+    let buckets = BOUNDS.iter().zip(latencies.buckets).map(|(bound, count)| {
+        below += count;
+        let mut bucket = proto::Bucket::default();
+        bucket.set_upper_bound(seconds(*bound));
+        bucket.set_cumulative_count(below);
+        bucket
+    });
+    let mut histogram = proto::Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(latencies.count());
+    histogram.set_sample_sum(seconds(latencies.sum));
+    let mut sample = sample(BACKEND, values);
+    sample.set_histogram(histogram);
+    sample
+}
+
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// The text of `docs/metrics.md`.
+pub fn document() -> String {
+    let mut text = String::from(
+        "<!-- Written by a test from ingress-trace/src/sinks/series.rs; change it there and run \
+         `UPDATE_EXPECT=1 cargo test`. -->\n# Metrics\n\n| metric | type | labels | meaning \
+         |\n|---|---|---|---|\n",
+    );
+    for metric in all() {
+        let labels: Vec<_> = metric
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
+        let labels = if labels.is_empty() {
+            "-".into()
+        } else {
+            labels.join(", ")
+        };
+        let row = format!(
+            "| `{}` | {} | {labels} | {} |\n",
+            metric.name,
+            metric.kind.word(),
+            metric.help
+        );
+        text.push_str(&row);
+    }
+    let bounds: Vec<_> = BOUNDS
+        .iter()
+        .map(|bound| seconds(*bound).to_string())
+        .collect();
+    text.push_str("\nBuckets of the histograms, in seconds: ");
+    text.push_str(&bounds.join(", "));
+    text.push_str(
+        ".\n\nA label is empty where its value is not known or does not apply; a backend outside \
+         the cluster has an empty namespace and service. No label ever holds a pod, an address, a \
+         client or a URL. `process_*` describe the agent itself.\n\nThe share of failed exchanges \
+         that clients saw, by Service:\n\n```promql\nsum by (backend_namespace, backend_service) \
+         (rate(ingress_trace_upstream_failures_total{client_visible=\"yes\"}[5m]))\n  / sum by \
+         (backend_namespace, backend_service) \
+         (rate(ingress_trace_upstream_exchanges_total[5m]))\n```\n",
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect_file;
+
+    use super::*;
+
+    #[test]
+    fn the_document_of_metrics_is_up_to_date() {
+        expect_file!["../../../docs/metrics.md"].assert_eq(&document());
+    }
+
+    #[test]
+    fn each_metric_has_a_family_of_its_own() {
+        let names: Vec<_> = families(&State::default())
+            .iter()
+            .map(|family| family.name().to_owned())
+            .collect();
+        assert_eq!(names, COUNTED.map(|metric| metric.name));
+    }
+}

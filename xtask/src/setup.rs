@@ -1,0 +1,143 @@
+//! Installs what is missing to build and to test: comes in this machine, goes out the same with
+//! the tools. Installs nothing that is there, and nothing into the tree.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::bpf;
+use crate::step::{cargo, run, step};
+
+/// What tests and demo run, and the Debian package that has it.
+const TEST_TOOLS: [(&str, &str); 6] = [
+    ("nginx", "nginx-light"),
+    ("wrk", "wrk"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("openssl", "openssl"),
+    ("ps", "procps"),
+];
+
+// nginx must not start as a service of this machine: tests run their own. A policy of the
+// machine's owner stays; ours goes, whatever happens.
+const INSTALL: &str = r#"
+policy=/usr/sbin/policy-rc.d
+if ! [ -e $policy ]; then
+    trap 'rm -f $policy' EXIT
+    trap 'exit 130' INT TERM
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod +x $policy
+fi
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" </dev/null
+"#;
+
+/// What building and testing need.
+pub fn everything() -> Result<()> {
+    let mut packages = build_packages();
+    let tools = TEST_TOOLS
+        .iter()
+        .filter(|(tool, _)| bpf::executable(tool).is_none());
+    packages.extend(tools.map(|(_, package)| (*package).to_owned()));
+    provide(&packages)
+}
+
+/// What building alone needs.
+pub fn build_tools() -> Result<()> {
+    provide(&build_packages())
+}
+
+fn build_packages() -> Vec<String> {
+    let mut packages = Vec::new();
+    if bpf::Compiler::find().is_none() {
+        packages.extend(bpf::DEBIAN_PACKAGES.map(str::to_owned));
+    }
+    if bpf::linker().is_none() {
+        packages.push(format!("llvm-{}-dev", bpf::LLVM));
+        packages.push("g++".to_owned());
+    }
+    packages
+}
+
+fn provide(packages: &[String]) -> Result<()> {
+    if !packages.is_empty() {
+        install(packages)?;
+    }
+    if bpf::linker().is_none() {
+        step("building bpf-linker", build_linker)?;
+    }
+    Ok(())
+}
+
+fn install(packages: &[String]) -> Result<()> {
+    let list = packages.join(" ");
+    if bpf::executable("apt-get").is_none() {
+        bail!("no apt-get here; install what these Debian packages have: {list}");
+    }
+    if !is_root()? {
+        bail!("not root; run as root once: apt-get install {list}");
+    }
+    step(&format!("installing {list}"), || {
+        let mut shell = Command::new("sh");
+        shell.args(["-eu", "-c", INSTALL, "sh"]).args(packages);
+        run(shell.env("DEBIAN_FRONTEND", "noninteractive"))
+            .with_context(|| format!("failed to install {list}"))
+    })?;
+    if packages.iter().any(|package| package == "nginx-light") {
+        keep_nginx_from_booting()?;
+    }
+    Ok(())
+}
+
+fn is_root() -> Result<bool> {
+    let id = Command::new("id")
+        .arg("-u")
+        .output()
+        .context("failed to run `id -u`")?;
+    Ok(id.stdout.trim_ascii() == b"0")
+}
+
+/// The package enables its service for the next boot; without systemd there is none to disable.
+fn keep_nginx_from_booting() -> Result<()> {
+    let Some(systemctl) = bpf::executable("systemctl") else {
+        return Ok(());
+    };
+    run(Command::new(systemctl).args(["disable", "--quiet", "nginx.service"]))
+        .context("failed to disable nginx.service")
+}
+
+fn build_linker() -> Result<()> {
+    let tools = bpf::tools_dir().context("failed to find the cache folder: HOME is not set")?;
+    let llvm = Path::new("/usr/lib")
+        .join(format!("llvm-{}", bpf::LLVM))
+        .join("bin");
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths(std::iter::once(llvm).chain(env::split_paths(&path)))
+        .context("failed to extend PATH")?;
+    let mut install = cargo();
+    install.args([
+        "install",
+        "--locked",
+        "bpf-linker",
+        "--version",
+        bpf::LINKER_VERSION,
+    ]);
+    install.args([
+        "--no-default-features",
+        "--features",
+        &format!("llvm-{}", bpf::LLVM),
+    ]);
+    install.arg("--force").arg("--root").arg(&tools);
+    // A target folder of the caller's would keep its objects; cargo removes its own.
+    run(install.env("PATH", path).env_remove("CARGO_TARGET_DIR"))
+        .context("failed to build bpf-linker")?;
+    if bpf::linker().is_none() {
+        bail!(
+            "bpf-linker was installed into {}, but does not start",
+            tools.display()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! build, run, demo and test: comes in a task, goes out what cargo, the agent or the tests make
+//! of it. Must not know what is built or tested.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::setup;
+use crate::step::{cargo, run as run_command, step, target_dir};
+
+/// Where tests and demo find the agent.
+const AGENT: &str = "INGRESS_TRACE_BIN";
+
+/// Builds the agent for release.
+pub fn build() -> Result<()> {
+    step("building ingress-trace", || {
+        run_command(cargo().args(["build", "--release", "--package", "ingress-trace"]))
+    })
+}
+
+/// Builds the agent and becomes it.
+pub fn run(args: &[OsString]) -> Result<()> {
+    setup::build_tools()?;
+    build()?;
+    become_command(Command::new(agent()?).args(args))
+}
+
+/// Sets up, builds, and becomes the demo.
+pub fn demo() -> Result<()> {
+    setup::everything()?;
+    build()?;
+    step("building the demo", || {
+        // All of them: the demo starts others of its crate.
+        run_command(cargo().args(["build", "--package", "tests", "--bins"]))
+    })?;
+    let mut demo = Command::new(target_dir()?.join("debug/demo"));
+    become_command(demo.env(AGENT, agent()?))
+}
+
+/// The tests that need neither root nor a kernel.
+pub fn test_quick() -> Result<()> {
+    setup::build_tools()?;
+    step("testing without a kernel", || {
+        let mut test = cargo();
+        test.args(["test", "--tests", "--package", "ingress-trace-common"]);
+        run_command(test.args(["--package", "ingress-trace", "--package", "xtask"]))
+    })
+}
+
+/// All tests.
+pub fn test() -> Result<()> {
+    setup::everything()?;
+    build()?;
+    test_quick()?;
+    step("testing on this kernel", || {
+        let mut test = cargo();
+        // One at a time: each has its own namespaces and cgroups, but all share the processors.
+        test.args(["test", "--package", "tests", "--", "--test-threads=1"]);
+        run_command(test.env(AGENT, agent()?))
+    })
+}
+
+fn agent() -> Result<PathBuf> {
+    Ok(target_dir()?.join("release/ingress-trace"))
+}
+
+/// Replaces this process, so that signals and the exit code are the command's own.
+fn become_command(command: &mut Command) -> Result<()> {
+    let error = command.exec();
+    Err(error).with_context(|| format!("failed to start {}", command.get_program().display()))
+}
