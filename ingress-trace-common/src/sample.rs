@@ -103,6 +103,8 @@ pub mod flag {
     pub const JOINED: u16 = 1 << 12;
     /// More request bytes came after the response had begun (an answer before the request's end).
     pub const EARLY: u16 = 1 << 13;
+    /// The response was complete when the connection ended.
+    pub const COMPLETE: u16 = 1 << 14;
     /// The hook ran in the context of the process that uses the socket: `tid` is meaningful.
     pub const PROCESS: u16 = 1 << 15;
 }
@@ -196,3 +198,22 @@ pub const SIZE: usize = core::mem::size_of::<Sample>();
 // Every field follows the previous one without padding: the sum of the parts is the whole.
 const _: () =
     assert!(SIZE == 13 * 8 + 7 * 4 + 4 * 2 + 8 + 4 + 2 * 16 + METHOD_LEN + HOST_LEN + PATH_LEN);
+
+impl Sample {
+    /// The sample in these bytes, when they are exactly one. Any bytes are a sample; what they
+    /// mean is checked where it is decoded.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != SIZE {
+            return None;
+        }
+        // SAFETY: the length is right, integers have no invalid patterns, unaligned is allowed.
+        Some(unsafe { core::ptr::read_unaligned(bytes.as_ptr().cast()) })
+    }
+
+    /// The bytes of this sample, as they travel.
+    pub fn as_bytes(&self) -> &[u8; SIZE] {
+        // SAFETY: no padding (asserted above), so that every byte is initialized; the borrow keeps
+        // the sample alive.
+        unsafe { &*core::ptr::from_ref(self).cast() }
+    }
+}

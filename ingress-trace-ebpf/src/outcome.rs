@@ -95,7 +95,11 @@ pub fn released_later(conn: &mut Conn, time: u64) {
 pub fn downstream_released(conn: &mut Conn, time: u64) {
     let mut open = conn.phase == phase::REQUEST;
     if conn.phase == phase::RESPONSE && conn.proto == proto::HTTP1 {
-        open = conn.complete(true) == complete::NO;
+        let done = conn.complete(true);
+        open = done == complete::NO;
+        if done == complete::YES {
+            conn.flags |= flag::COMPLETE;
+        }
     }
     if open && conn.has(flag::FIN_IN | flag::RST_IN) {
         count(conn, counted::ABORT, 0, 0);

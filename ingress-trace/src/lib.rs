@@ -1,11 +1,18 @@
 //! Why a Kubernetes Ingress answers 502, 503 or 504: the straight line from a kernel event to a
 //! finding. See ARCHITECTURE.md for the stages and what each may not do.
+pub mod agent;
 pub mod cause;
 pub mod cli;
+pub mod commands;
 pub mod counts;
+pub mod event;
 pub mod finding;
+pub mod flow;
 pub mod limits;
+pub mod line;
 pub mod probe;
 pub mod profiles;
+pub mod settle;
 pub mod sinks;
 pub mod targets;
+pub mod watched;

@@ -125,6 +125,11 @@ impl Agent {
         self.process.id()
     }
 
+    /// Where its HTTP server is.
+    pub fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
     /// What it has written to stderr.
     pub fn errors(&self) -> String {
         fs::read_to_string(&self.errors).unwrap_or_default()

@@ -102,6 +102,8 @@ pub struct Seen {
     pub connections: u64,
     /// Requests whose head was read.
     pub requests: u64,
+    /// Connections that it is done with.
+    pub closed: u64,
 }
 
 /// The running backend program. Its control is its stdin and stdout: no traffic of its own.

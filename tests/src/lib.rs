@@ -6,6 +6,8 @@ pub mod backends;
 pub mod bed;
 pub mod cgroup;
 pub mod client;
+pub mod expect;
+pub mod kernel;
 pub mod log;
 pub mod metrics;
 pub mod netns;

@@ -41,6 +41,12 @@ impl Page {
             .map(|series| series.value)
             .sum()
     }
+
+    /// [`Page::sum`] of counters, which are whole and never negative.
+    #[expect(clippy::cast_sign_loss, reason = "counters are never negative")]
+    pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        self.sum(name, labels).round() as u64
+    }
 }
 
 fn series(line: &str) -> Option<Series> {
@@ -71,6 +77,7 @@ mod tests {
             Page::parse("# TYPE x counter\nx{a=\"1\",b=\"2\"} 3\nx{a=\"1\",b=\"3\"} 4\ny 5\n");
         assert!((page.sum("x", &[("a", "1")]) - 7.0).abs() < 1e-9);
         assert!((page.sum("x", &[("b", "3")]) - 4.0).abs() < 1e-9);
-        assert!((page.sum("y", &[]) - 5.0).abs() < 1e-9);
+        assert_eq!(page.count("y", &[]), 5);
+        assert_eq!(page.count("z", &[]), 0);
     }
 }

@@ -132,6 +132,9 @@ impl Fault {
     }
 }
 
+/// First path segment of a location in front of [`Behavior::Ok`] with longer timers (4 s, 15 s).
+pub const PATIENT: &str = "patient";
+
 /// What of the configuration a test may change.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -291,6 +294,8 @@ fn server(text: &mut String, listener: Listener) -> std::fmt::Result {
                 .map(|one| (one.word(), format!("{}:{}", one.address(v6), one.port()))),
         )
         .collect();
+    let patient = (PATIENT, endpoints[0].1.clone());
+    let endpoints = [endpoints, vec![patient]].concat();
     for (word, endpoint) in &endpoints {
         upstream(text, listener, word, endpoint)?;
     }
@@ -364,6 +369,7 @@ fn upstream(text: &mut String, listener: Listener, word: &str, endpoint: &str) -
 fn extra(word: &str) -> &'static str {
     match word {
         // Longer than the kernel needs to learn it.
+        PATIENT => "proxy_connect_timeout 4s; proxy_read_timeout 15s; ",
         "rejected" | "nobody" => "proxy_connect_timeout 4s; ",
         "websocket" | "websocket-close" => {
             "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $switch; "

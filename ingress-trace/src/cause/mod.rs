@@ -1,3 +1,10 @@
-//! Causes: the vocabulary and the decision.
+//! From a flow to a finding: what it was (`reading`), why it was (`decide`), what the client got
+//! (`answer`). Pure, and no stage looks back.
+mod answer;
+pub mod classify;
+pub mod decide;
+pub mod evidence;
 pub mod meaning;
+pub mod reading;
 pub mod taxonomy;
+pub mod timers;

@@ -55,6 +55,14 @@ impl Probe {
             .collect()
     }
 
+    /// Removes an aggregate that is not used any more.
+    pub fn remove(&mut self, key: &Key) -> Result<()> {
+        match self.aggregates.remove(key) {
+            Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// What the kernel side could not do so far, indexed by [`loss`].
     pub fn losses(&self) -> Result<[u64; loss::COUNT as usize]> {
         let mut losses = [0; loss::COUNT as usize];
@@ -69,9 +77,10 @@ impl Probe {
 fn sum<'a>(values: impl Iterator<Item = &'a Value>) -> Value {
     values.fold(Value::default(), |mut total, value| {
         total.count += value.count;
-        total.sum += value.sum;
+        total.sum = total.sum.wrapping_add(value.sum);
         for (bucket, more) in total.buckets.iter_mut().zip(value.buckets) {
-            *bucket += more;
+            // They wrap in the kernel, too; who reads them takes differences.
+            *bucket = bucket.wrapping_add(more);
         }
         total
     })

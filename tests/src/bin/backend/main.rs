@@ -18,6 +18,7 @@ mod request;
 struct Counts {
     connections: AtomicU64,
     requests: AtomicU64,
+    closed: AtomicU64,
 }
 
 impl Counts {
@@ -25,6 +26,7 @@ impl Counts {
         Seen {
             connections: self.connections.load(Ordering::SeqCst),
             requests: self.requests.load(Ordering::SeqCst),
+            closed: self.closed.load(Ordering::SeqCst),
         }
     }
 }
@@ -58,6 +60,7 @@ fn accept(behavior: Behavior, listener: &TcpListener, counts: &Arc<Counts>) {
         thread::spawn(move || {
             // An error is the other side's close: part of the game.
             let _ = serve(behavior, stream, &counts);
+            counts.closed.fetch_add(1, Ordering::SeqCst);
         });
     }
 }

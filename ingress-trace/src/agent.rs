@@ -1,0 +1,201 @@
+//! The wiring, and the only file that knows all the others: targets -> probe -> events -> flows ->
+//! findings -> sinks. Holds no rule of its own.
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::cli::{Capture, Targets};
+use crate::commands::out::Out;
+use crate::line::Line;
+use crate::probe::{Probe, Settings, preflight};
+use crate::sinks::Reader;
+use crate::sinks::page::{Page, Shown};
+use crate::targets::{Finder, Roots, Selection};
+use crate::watched::Watched;
+
+/// How often the ring is emptied: a wake-up per sample would cost more than the sample.
+const DRAIN: Duration = Duration::from_millis(25);
+/// How often targets, counts and losses are looked at.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// What a command asks of the agent.
+pub struct Options {
+    /// Which data planes.
+    pub targets: Targets,
+    /// What is captured.
+    pub capture: Capture,
+    /// Where to serve HTTP, if at all.
+    pub listen: Option<SocketAddr>,
+    /// When to end by itself.
+    pub duration: Option<Duration>,
+    /// Where findings are written.
+    pub out: Out,
+}
+
+/// Runs until a signal, the end of the duration or of the reader; verdicts still open are given.
+pub async fn run(options: Options) -> Result<()> {
+    // Signals first: one that comes while the programs are being loaded must not be lost.
+    let mut stop = Stop::new(options.duration)?;
+    let environment = preflight::check()?;
+    for lack in &environment.lacks {
+        tracing::warn!(lack, "degraded");
+    }
+    let page = match options.listen {
+        Some(address) => Some(Page::bind(address).await?),
+        None => None,
+    };
+    let shown = Shown::default();
+    let watched = watch(&options, &environment)?;
+    let line = Line::new(&options.capture, options.targets.node()?, Arc::clone(&shown.metrics));
+    let (end, ended) = oneshot::channel::<()>();
+    let serving = page.map(|page| {
+        let shown = shown.clone();
+        tokio::spawn(page.serve(shown, async {
+            let _ = ended.await;
+        }))
+    });
+    shown.ready.store(true, Ordering::Relaxed);
+    let result = Agent { watched, line, shown, out: options.out }.work(&mut stop).await;
+    drop(end);
+    if let Some(serving) = serving {
+        serving.await.context("the HTTP server's task ended")??;
+    }
+    result
+}
+
+/// Loads the programs and attaches to the targets that are there.
+fn watch(options: &Options, environment: &preflight::Environment) -> Result<Watched> {
+    let roots = Roots::detect(Path::new("/proc"))?;
+    let selection = Selection {
+        pids: options.targets.pid.clone(),
+        cgroups: options.targets.cgroup.clone(),
+        controller: options.targets.controller,
+    };
+    let finder = Finder::new(&selection, roots.clone())?;
+    let settings = Settings {
+        http: !options.capture.no_http,
+        slow: options.capture.slow,
+        names: true,
+        log: options.capture.log_ebpf,
+    };
+    let probe = Probe::load(&settings, environment)?;
+    let explicit = !selection.pids.is_empty() || !selection.cgroups.is_empty();
+    let mut watched = Watched::new(probe, finder, roots);
+    watched.refresh(explicit)?;
+    Ok(watched)
+}
+
+struct Agent {
+    watched: Watched,
+    line: Line,
+    shown: Shown,
+    out: Out,
+}
+
+impl Agent {
+    async fn work(mut self, stop: &mut Stop) -> Result<()> {
+        let mut drain = ticks(DRAIN);
+        let mut refresh = ticks(REFRESH);
+        self.count()?;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.wait() => break,
+                _ = refresh.tick() => {
+                    if let Err(error) = self.watched.refresh(false) {
+                        tracing::warn!(error = format!("{error:#}"), "failed to refresh targets");
+                    }
+                    self.count()?;
+                }
+                _ = drain.tick() => {
+                    if self.step(monotonic())? == Reader::Gone {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        let _ = self.step(u64::MAX)?;
+        self.count()?;
+        let _ = self.out.end()?;
+        Ok(())
+    }
+
+    /// Takes what waits in the ring, and gives the findings that are settled at `now`.
+    fn step(&mut self, now: u64) -> Result<Reader> {
+        let line = &mut self.line;
+        let watched = &mut self.watched;
+        watched.drain(|sample, look| line.sample(sample, look));
+        for finding in line.findings(now, watched) {
+            self.shown.metrics.failure(&finding);
+            if self.out.finding(&finding)? == Reader::Gone {
+                return Ok(Reader::Gone);
+            }
+            self.shown.recent.add(finding);
+        }
+        Ok(Reader::Present)
+    }
+
+    /// Brings counts, losses and states to the metrics.
+    fn count(&mut self) -> Result<()> {
+        self.watched.count(&self.shown.metrics)?;
+        self.line.count();
+        Ok(())
+    }
+}
+
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Monotonic nanoseconds, the clock of the samples.
+pub fn monotonic() -> u64 {
+    nanos(libc::CLOCK_MONOTONIC)
+}
+
+/// What to add to a monotonic time for the wall clock's, in nanoseconds.
+pub fn clock_offset() -> i128 {
+    i128::from(nanos(libc::CLOCK_REALTIME)) - i128::from(monotonic())
+}
+
+fn nanos(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a plain system call with a pointer to a local struct; these clocks always exist.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
+
+/// What ends the agent.
+struct Stop {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    deadline: Option<Instant>,
+}
+
+impl Stop {
+    fn new(duration: Option<Duration>) -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("failed to watch SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("failed to watch SIGTERM")?,
+            deadline: duration.map(|duration| Instant::now() + duration),
+        })
+    }
+
+    async fn wait(&mut self) {
+        let far = Duration::from_hours(24 * 365);
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            () = sleep_until(self.deadline.unwrap_or_else(|| Instant::now() + far)),
+                if self.deadline.is_some() => {}
+        }
+    }
+}

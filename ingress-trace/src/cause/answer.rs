@@ -1,0 +1,66 @@
+//! In: a flow and the controller's profile. Out: what the client got: status, its source, and
+//! whether the failure was visible. Pure.
+use super::reading::Reading;
+use super::taxonomy::{Outcome, Phase, StatusSource, Visible};
+use crate::event::Event;
+use crate::flow::{Ending, Flow};
+use crate::profiles::Profile;
+
+/// What the client got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// Where it comes from; present with `status`.
+    pub source: Option<StatusSource>,
+    /// Whether the client saw the failure.
+    pub visible: Visible,
+}
+
+/// What the client got of a failure.
+pub fn answer(flow: &Flow, reading: Reading, profile: &Profile) -> Answer {
+    let inferred = inferred(&flow.failure, reading, profile);
+    match &flow.ending {
+        Ending::Answered(down) => {
+            let seen = down.status.is_none_or(|status| status >= 400);
+            of(down.status, inferred, if seen { Visible::Yes } else { Visible::No })
+        }
+        Ending::Cut(down) => {
+            // What had been relayed stands; without a byte there is no status at all.
+            let source = down.status.map(|_| StatusSource::Observed);
+            Answer { status: down.status, source, visible: Visible::Yes }
+        }
+        // The retry's answer was seen, and is what the controller relays.
+        Ending::Retried(status) => of(*status, inferred, Visible::No),
+        Ending::Aborted => of(None, inferred, Visible::No),
+        Ending::Unknown => of(None, inferred, Visible::Unknown),
+    }
+}
+
+fn of(observed: Option<u16>, inferred: Option<u16>, visible: Visible) -> Answer {
+    let source = match (observed, inferred) {
+        (Some(_), _) => Some(StatusSource::Observed),
+        (None, Some(_)) => Some(StatusSource::Inferred),
+        (None, None) => None,
+    };
+    Answer { status: observed.or(inferred), source, visible }
+}
+
+/// What this controller answers to this outcome when nothing hides it.
+fn inferred(event: &Event, reading: Reading, profile: &Profile) -> Option<u16> {
+    let broke = matches!(reading.outcome, Outcome::Reset | Outcome::ClosedEarly);
+    match reading.phase {
+        Some(Phase::Response) if reading.outcome != Outcome::BadResponse => {
+            // Relayed as far as it had come.
+            event.status.or(profile.statuses.cut_head)
+        }
+        Some(Phase::Request) if broke && event.exchange.number > 1 => {
+            let safe = event
+                .request
+                .as_ref()
+                .is_none_or(|request| matches!(request.method.as_str(), "GET" | "HEAD" | "OPTIONS"));
+            profile.reused(safe)
+        }
+        phase => profile.status(reading.outcome, phase),
+    }
+}

@@ -1,0 +1,131 @@
+//! In: a flow, its controller and what that is short of. Out: a finding. Pure but for the clock's
+//! offset and the names that the caller gives.
+use ingress_trace_common::sample::flag;
+use jiff::Timestamp;
+
+use super::answer::{Answer, answer};
+use super::decide::{Facts, Verdict, decide};
+use super::evidence::{Shortage, errno_name};
+use super::reading::{Reading, age, errno, read};
+use super::taxonomy::{Controller, Outcome, Phase};
+use super::timers::{Timer, Timers};
+use crate::event::{Event, Leg};
+use crate::finding::{Backend, Finding, Ingress};
+use crate::flow::{Ending, Flow};
+use crate::profiles;
+
+/// Who it was, and when: what the caller knows beside the flow.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Data plane of the pod.
+    pub controller: Controller,
+    /// The pod.
+    pub ingress: Ingress,
+    /// Wall clock minus monotonic clock, nanoseconds.
+    pub clock: i128,
+}
+
+/// How a flow reads, before anything is read from the system for its verdict.
+pub fn reading(flow: &Flow, controller: Controller, timers: &mut Timers) -> Option<Reading> {
+    let reading = read(flow, controller, timers)?;
+    let timer = match reading.outcome {
+        Outcome::ConnectTimeout if flow.failure.errno.is_none() => Some(Timer::Connect),
+        Outcome::ResponseTimeout => Some(Timer::Read),
+        _ => None,
+    };
+    // Learnt only where the client's leg proves that it was a timer.
+    if let (Some(timer), Ending::Answered(down)) = (timer, &flow.ending)
+        && down.status == Some(504)
+    {
+        timers.learn(controller, timer, age(&flow.failure));
+    }
+    Some(reading)
+}
+
+/// The finding of a flow that reads as a failure.
+pub fn finding(
+    flow: &Flow,
+    reading: Reading,
+    shortage: &Shortage,
+    timers: &Timers,
+    context: &Context,
+) -> Finding {
+    let event = &flow.failure;
+    let timer = timers.agrees(context.controller, Timer::Read, age(event));
+    let verdict = decide(&Facts { flow, reading, shortage, timer });
+    let answer = answer(flow, reading, profiles::of(context.controller));
+    let mut finding = base(event, reading, verdict, answer, context);
+    if finding.request.is_none()
+        && let Ending::Answered(down) | Ending::Cut(down) = &flow.ending
+    {
+        finding.request.clone_from(&down.request);
+    }
+    finding
+}
+
+fn base(
+    event: &Event,
+    reading: Reading,
+    verdict: Verdict,
+    answer: Answer,
+    context: &Context,
+) -> Finding {
+    let upstream = event.leg == Leg::Upstream;
+    let exchange = upstream && reading.phase != Some(Phase::Connect);
+    let adopted = event.flags.any(flag::ADOPTED);
+    let connected = event.established_time.unwrap_or(event.time);
+    let took = |from: Option<u64>, to: u64| Some(seconds(to.checked_sub(from?)?));
+    Finding {
+        time: wall(event.time, context.clock),
+        cause: verdict.cause,
+        status: answer.status,
+        status_source: answer.source,
+        client_visible: answer.visible,
+        confidence: verdict.confidence,
+        outcome: reading.outcome,
+        phase: reading.phase,
+        errno: errno_of(event).map(errno_name),
+        controller: context.controller,
+        ingress: Ingress {
+            pid: (event.pid != 0).then_some(event.pid),
+            ..context.ingress.clone()
+        },
+        backend: upstream.then(|| Backend {
+            namespace: None,
+            service: None,
+            pod: None,
+            address: event.remote.ip(),
+            port: event.remote.port(),
+        }),
+        protocol: event.protocol.filter(|_| upstream),
+        connect_seconds: took(event.connect_time, connected).filter(|_| upstream && !adopted),
+        first_byte_seconds: event
+            .response_time
+            .and_then(|time| took(event.request_time, time))
+            .filter(|_| upstream),
+        elapsed_seconds: took(event.began(), event.time),
+        exchange: exchange.then_some(event.exchange.number),
+        idle_seconds: event.idle.filter(|_| exchange).map(seconds),
+        bytes_sent: upstream.then_some(event.request_bytes),
+        bytes_received: upstream.then_some(event.response_bytes),
+        retransmits: upstream.then_some(event.retransmits),
+        request: event.request.clone(),
+        evidence: verdict.evidence,
+        fix: Vec::new(),
+    }
+}
+
+/// The socket's error; a route failure has one that no hook sees, so none is named.
+fn errno_of(event: &Event) -> Option<u32> {
+    let guessed = event.errno == Some(errno::ENETUNREACH) && !event.flags.any(flag::SYN);
+    event.errno.filter(|_| !guessed)
+}
+
+fn seconds(nanos: u64) -> f64 {
+    // Microseconds are what the clocks are good for; more digits would only be noise in JSON.
+    (nanos / 1000) as f64 / 1e6
+}
+
+fn wall(time: u64, clock: i128) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(time) + clock).unwrap_or(Timestamp::UNIX_EPOCH)
+}

@@ -1,0 +1,157 @@
+//! In: a flow. Out: which outcome it is, or none: what a client's leaving explains, and what only
+//! looks like a failure, is dismissed here. Pure.
+use std::time::Duration;
+
+use ingress_trace_common::http::framing;
+use ingress_trace_common::sample::flag;
+
+use super::taxonomy::{Controller, Outcome, Phase, Protocol};
+use super::timers::{Timer, Timers};
+use crate::event::{Event, Kind, Leg};
+use crate::flow::{Ending, Flow};
+
+/// `include/uapi/asm-generic/errno.h`.
+pub mod errno {
+    /// No local address or port.
+    pub const EADDRNOTAVAIL: u32 = 99;
+    /// No route.
+    pub const ENETUNREACH: u32 = 101;
+    /// RST.
+    pub const ECONNRESET: u32 = 104;
+    /// Unanswered.
+    pub const ETIMEDOUT: u32 = 110;
+    /// RST to a SYN.
+    pub const ECONNREFUSED: u32 = 111;
+    /// ICMP host unreachable, or no neighbor.
+    pub const EHOSTUNREACH: u32 = 113;
+}
+
+/// What a flow was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// What the kernel saw.
+    pub outcome: Outcome,
+    /// Where; `None` when no upstream was involved.
+    pub phase: Option<Phase>,
+}
+
+/// Reads a flow; `None` when it is no failure of an upstream (or not certainly one).
+pub fn read(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Reading> {
+    let event = &flow.failure;
+    if event.leg == Leg::Downstream {
+        return Some(Reading { outcome: Outcome::NoUpstream, phase: None });
+    }
+    let at = |outcome, phase| Some(Reading { outcome, phase: Some(phase) });
+    match event.kind {
+        Kind::ConnectFailed => at(connect_outcome(flow, controller, timers)?, Phase::Connect),
+        Kind::ConnectLocal if event.errno == Some(errno::ENETUNREACH) => {
+            at(Outcome::ConnectUnreachable, Phase::Connect)
+        }
+        Kind::ConnectLocal => at(Outcome::ConnectLocal, Phase::Connect),
+        Kind::Reset if certain(flow) => at(Outcome::Reset, phase(event)),
+        Kind::Closed if certain(flow) => at(Outcome::ClosedEarly, phase(event)),
+        Kind::Broken if certain(flow) => at(timeout(event), phase(event)),
+        Kind::GaveUp => at(gave_up(flow, controller, timers)?, phase(event)),
+        Kind::Response if event.flags.any(flag::NOT_HTTP) => {
+            at(Outcome::BadResponse, Phase::Response)
+        }
+        Kind::Response => at(Outcome::ErrorStatus, Phase::Response),
+        Kind::Reset | Kind::Closed | Kind::Broken => None,
+        Kind::Released | Kind::Retry | Kind::DownWrite | Kind::DownEnd => None,
+    }
+}
+
+/// Where the exchange was: a response has begun with its first byte, though its head be incomplete.
+fn phase(event: &Event) -> Phase {
+    if event.phase == Phase::Request && event.response_bytes > 0 {
+        Phase::Response
+    } else {
+        event.phase
+    }
+}
+
+fn connect_outcome(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outcome> {
+    let event = &flow.failure;
+    match event.errno {
+        None => {
+            let by_timer = match flow.ending {
+                Ending::Aborted => false,
+                Ending::Answered(_) | Ending::Cut(_) | Ending::Retried(_) => true,
+                Ending::Unknown => timers.agrees(controller, Timer::Connect, age(event)),
+            };
+            by_timer.then_some(Outcome::ConnectTimeout)
+        }
+        Some(errno::ECONNREFUSED | errno::ECONNRESET) => Some(Outcome::ConnectRefused),
+        Some(errno::ETIMEDOUT) => Some(Outcome::ConnectTimeout),
+        Some(errno::EHOSTUNREACH | errno::ENETUNREACH) => Some(Outcome::ConnectUnreachable),
+        Some(_) => Some(Outcome::ConnectLocal),
+    }
+}
+
+/// Whether the bytes alone prove that an exchange was cut; else the client's leg must show it.
+fn certain(flow: &Flow) -> bool {
+    let event = &flow.failure;
+    if event.phase == Phase::Request {
+        return true;
+    }
+    let readable = event.protocol == Some(Protocol::Http1)
+        && event.framing != framing::UNKNOWN
+        && !event.flags.any(flag::EARLY);
+    readable || client_saw(&flow.ending)
+}
+
+/// Whether the client's leg shows a failure.
+fn client_saw(ending: &Ending) -> bool {
+    match ending {
+        Ending::Answered(down) => down.status.is_some_and(|status| status >= 500),
+        Ending::Cut(_) => true,
+        Ending::Aborted | Ending::Retried(_) | Ending::Unknown => false,
+    }
+}
+
+fn timeout(event: &Event) -> Outcome {
+    if phase(event) == Phase::Response { Outcome::ResponseStalled } else { Outcome::ResponseTimeout }
+}
+
+/// The controller closed its side: a timer, a response it does not accept, or a client that left.
+fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outcome> {
+    let event = &flow.failure;
+    let timer = || timers.agrees(controller, Timer::Read, age(event));
+    if phase(event) == Phase::Request {
+        let failed = match &flow.ending {
+            Ending::Aborted => false,
+            // An answer below 500 is about the client's own request (a body too large, ...).
+            Ending::Answered(down) => down.status.is_none_or(|status| status >= 500),
+            Ending::Cut(_) | Ending::Retried(_) => true,
+            Ending::Unknown => timer(),
+        };
+        return failed.then_some(Outcome::ResponseTimeout);
+    }
+    let head_complete = event.status.is_some();
+    match &flow.ending {
+        Ending::Aborted => None,
+        Ending::Answered(down) if down.status.is_some_and(|status| status >= 500) => {
+            // It had a head and still answered with an error of its own: it refused that head
+            // (too large, invalid), unless it waited for the rest until its timer fired.
+            if head_complete && !timers.agrees(controller, Timer::Read, age(event)) {
+                Some(Outcome::BadResponse)
+            } else {
+                Some(Outcome::ResponseStalled)
+            }
+        }
+        // It answered otherwise: by what the response told it to (X-Accel-Redirect, an error page).
+        Ending::Answered(_) => None,
+        Ending::Cut(_) => Some(Outcome::ResponseStalled),
+        Ending::Retried(_) if head_complete => Some(Outcome::BadResponse),
+        Ending::Retried(_) => Some(Outcome::ResponseStalled),
+        Ending::Unknown => timer().then_some(Outcome::ResponseStalled),
+    }
+}
+
+/// How long the controller had waited when it gave up: since the response's newest byte, the
+/// request, or the connect.
+pub fn age(event: &Event) -> Duration {
+    let since = event.last_time.or(event.response_time);
+    let since = since.filter(|_| event.response_bytes > 0).or(event.began());
+    Duration::from_nanos(event.time.saturating_sub(since.unwrap_or(event.time)))
+}

@@ -1,0 +1,374 @@
+//! In: events in the order of time. Out: flows, each a failure with what became of its request.
+//! Pure: time is the events' own; nothing here knows causes, clusters or sinks.
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use ingress_trace_common::sample::flag;
+
+use crate::event::{Event, ExchangeId, Kind, Leg};
+
+/// What became of the client's request after an attempt had failed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// The controller answered the client; the answer's event tells the status where it is readable.
+    Answered(Box<Event>),
+    /// The client's connection ended in the middle of a response, or without one, by the controller.
+    Cut(Box<Event>),
+    /// The client had gone away.
+    Aborted,
+    /// A later attempt got a response that is no failure, with this status.
+    Retried(Option<u16>),
+    /// Nothing on the client's leg could be joined to it.
+    Unknown,
+}
+
+/// A failure and its ending. `failure` is an upstream event, or the downstream answer of a request
+/// that reached no upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flow {
+    /// What failed.
+    pub failure: Event,
+    /// What the client got of it.
+    pub ending: Ending,
+}
+
+/// How long things may take, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits {
+    /// From the release of a failed attempt (or an answer) to what belongs to it.
+    pub settle: u64,
+    /// From a failure to its release, when the application is slow to notice.
+    pub release: u64,
+    /// From a failure to the end of a retry.
+    pub retry: u64,
+}
+
+/// Most failures that may be open at once; beyond it the oldest are told as they are.
+pub const MOST_OPEN: usize = 65_536;
+
+#[derive(Debug)]
+struct Open {
+    failure: Event,
+    released: Option<(Option<u32>, u64)>,
+    next: Next,
+}
+
+#[derive(Debug)]
+enum Next {
+    Nothing,
+    Attempt(ExchangeId),
+    Client(Box<Event>),
+}
+
+/// Joins events to flows. Bounded: see [`MOST_OPEN`].
+#[derive(Debug)]
+pub struct Joiner {
+    waits: Waits,
+    /// Failed attempts that wait for their ending, by time.
+    open: BTreeMap<(u64, ExchangeId), Open>,
+    /// Where in `open` an exchange stands.
+    at: HashMap<ExchangeId, u64>,
+    /// Attempts that follow failed ones and have not failed (yet): when they began, and their
+    /// endings once they got a response.
+    retries: HashMap<ExchangeId, (u64, Option<Ending>)>,
+    /// Endings of finished attempts that others may still wait for.
+    done: HashMap<ExchangeId, (u64, Ending)>,
+    /// Backends' own errors that wait for being relayed, by cgroup and status.
+    errors: HashMap<(u64, Option<u16>), VecDeque<ExchangeId>>,
+    /// Which failure a client's exchange was joined to.
+    joined: HashMap<ExchangeId, ExchangeId>,
+    /// Errors that clients got and that nothing explains yet, by time.
+    answers: BTreeMap<(u64, ExchangeId), Event>,
+    /// How often the bound was met.
+    pub evicted: u64,
+}
+
+impl Joiner {
+    /// An empty one.
+    pub fn new(waits: Waits) -> Self {
+        Self {
+            waits,
+            open: BTreeMap::new(),
+            at: HashMap::new(),
+            retries: HashMap::new(),
+            done: HashMap::new(),
+            errors: HashMap::new(),
+            joined: HashMap::new(),
+            answers: BTreeMap::new(),
+            evicted: 0,
+        }
+    }
+
+    /// Takes one event.
+    pub fn push(&mut self, event: Event) {
+        match event.leg {
+            Leg::Upstream => self.upstream(event),
+            Leg::Downstream => self.downstream(event),
+        }
+    }
+
+    fn upstream(&mut self, event: Event) {
+        let id = event.exchange;
+        if let Some(prev) = event.prev {
+            self.follow(prev, Next::Attempt(id));
+        }
+        match event.kind {
+            Kind::Retry => {
+                self.retries.insert(id, (event.time, None));
+            }
+            Kind::Released => {
+                if let Some(open) = self.find(id) {
+                    open.released = Some((event.tid, event.time));
+                }
+            }
+            Kind::Response if !is_failure(&event) => {
+                if event.prev.is_some() {
+                    let ending = Ending::Retried(event.status);
+                    self.retries.insert(id, (event.time, Some(ending)));
+                }
+            }
+            _ => self.fail(event),
+        }
+    }
+
+    fn fail(&mut self, event: Event) {
+        let id = event.exchange;
+        self.retries.remove(&id);
+        let released = matches!(event.kind, Kind::GaveUp | Kind::Closed | Kind::ConnectFailed)
+            .then_some((event.tid, event.time))
+            .filter(|_| event.flags.any(flag::RELEASED));
+        self.at.insert(id, event.time);
+        if event.kind == Kind::Response {
+            self.errors.entry((event.cgroup, event.status)).or_default().push_back(id);
+        }
+        let open = Open { released, next: Next::Nothing, failure: event };
+        self.open.insert((open.failure.time, id), open);
+    }
+
+    fn downstream(&mut self, event: Event) {
+        if let Some(prev) = event.prev {
+            self.follow(prev, Next::Client(Box::new(event)));
+        } else if event.kind == Kind::DownEnd {
+            self.client_left(event);
+        } else if event.kind == Kind::Response {
+            self.answered(event);
+        }
+    }
+
+    /// An error without a link: the relayed answer of a backend, or one without an upstream.
+    fn answered(&mut self, event: Event) {
+        match self.relayed(&event) {
+            Some(id) => self.follow(id, Next::Client(Box::new(event))),
+            None => {
+                self.answers.insert((event.time, event.exchange), event);
+            }
+        }
+    }
+
+    /// The oldest error of a backend that this answer may relay.
+    fn relayed(&mut self, answer: &Event) -> Option<ExchangeId> {
+        let waiting = self.errors.get_mut(&(answer.cgroup, answer.status))?;
+        while let Some(id) = waiting.front() {
+            let open = self.at.get(id).and_then(|time| self.open.get(&(*time, *id)));
+            if open.is_some_and(|open| matches!(open.next, Next::Nothing)) {
+                break;
+            }
+            waiting.pop_front();
+        }
+        let (open, at) = (&self.open, &self.at);
+        let place = waiting.iter().position(|id| {
+            at.get(id)
+                .and_then(|time| open.get(&(*time, *id)))
+                .is_some_and(|open| relays(answer, open))
+        })?;
+        waiting.remove(place)
+    }
+
+    /// A client's connection that had been joined to a failure before has ended for good.
+    fn client_left(&mut self, event: Event) {
+        if let Some(id) = self.joined.remove(&event.exchange) {
+            self.follow(id, Next::Client(Box::new(event)));
+        }
+    }
+
+    fn follow(&mut self, id: ExchangeId, next: Next) {
+        let client = match &next {
+            Next::Client(event) => Some(event.exchange),
+            _ => None,
+        };
+        let Some(open) = self.find(id) else { return };
+        open.next = next;
+        if let Some(client) = client {
+            self.joined.insert(client, id);
+        }
+    }
+
+    fn find(&mut self, id: ExchangeId) -> Option<&mut Open> {
+        self.open.get_mut(&(*self.at.get(&id)?, id))
+    }
+
+    /// Gives the flows that are settled at `now`; all of them when `now` is `u64::MAX`.
+    pub fn settled(&mut self, now: u64) -> Vec<Flow> {
+        self.join_by_thread(now);
+        let mut flows = Vec::new();
+        let ready: Vec<(ExchangeId, Ending)> = self
+            .open
+            .values()
+            .filter_map(|open| Some((open.failure.exchange, self.ending(open, now)?)))
+            .collect();
+        for (id, ending) in ready {
+            self.close(id, ending, now, &mut flows);
+        }
+        self.evict(now, &mut flows);
+        let settle = self.waits.settle;
+        while let Some(entry) = self.answers.first_entry() {
+            if entry.key().0.saturating_add(settle) > now {
+                break;
+            }
+            let answer = entry.remove();
+            flows.push(Flow { ending: Ending::Answered(Box::new(answer.clone())), failure: answer });
+        }
+        self.forget(now);
+        flows
+    }
+
+    fn close(&mut self, id: ExchangeId, ending: Ending, now: u64, flows: &mut Vec<Flow>) {
+        let Some(time) = self.at.remove(&id) else { return };
+        if let Some(open) = self.open.remove(&(time, id)) {
+            if let Next::Client(event) = &open.next {
+                self.joined.remove(&event.exchange);
+            }
+            self.done.insert(id, (now, ending.clone()));
+            flows.push(Flow { failure: open.failure, ending });
+        }
+    }
+
+    fn evict(&mut self, now: u64, flows: &mut Vec<Flow>) {
+        while self.open.len() > MOST_OPEN {
+            let Some((&(_, id), _)) = self.open.first_key_value() else { break };
+            self.evicted += 1;
+            self.close(id, Ending::Unknown, now, flows);
+        }
+        while self.answers.len() > MOST_OPEN {
+            self.evicted += 1;
+            self.answers.pop_first();
+        }
+    }
+
+    fn forget(&mut self, now: u64) {
+        let retry = self.waits.retry;
+        self.done.retain(|_, (time, _)| time.saturating_add(retry) > now);
+        self.retries.retain(|_, (time, _)| time.saturating_add(retry) > now);
+        let at = &self.at;
+        self.errors.retain(|_, waiting| {
+            while waiting.front().is_some_and(|id| !at.contains_key(id)) {
+                waiting.pop_front();
+            }
+            !waiting.is_empty()
+        });
+    }
+
+    /// The ending of a failure, once it is known or cannot be known any more.
+    fn ending(&self, open: &Open, now: u64) -> Option<Ending> {
+        let failed = open.failure.time;
+        match &open.next {
+            Next::Client(event) => self.client_ending(event, now),
+            Next::Attempt(id) => self
+                .attempt_ending(*id, now, 0)
+                .or_else(|| expired(failed, self.waits.retry, now)),
+            Next::Nothing => match open.released {
+                Some((_, time)) => expired(time, self.waits.settle, now),
+                None => expired(failed, self.waits.release, now),
+            },
+        }
+    }
+
+    /// The ending of the attempt that followed, which is that of the first one, too.
+    fn attempt_ending(&self, id: ExchangeId, now: u64, depth: usize) -> Option<Ending> {
+        // A chain is as long as the controller's tries; no bound of theirs is near this.
+        const LONGEST: usize = 64;
+        if let Some((_, ending)) = self.done.get(&id) {
+            return Some(ending.clone());
+        }
+        if let Some((_, ending)) = self.retries.get(&id) {
+            return ending.clone();
+        }
+        let open = self.open.get(&(*self.at.get(&id)?, id))?;
+        if depth == LONGEST {
+            return Some(Ending::Unknown);
+        }
+        match &open.next {
+            Next::Attempt(next) => self.attempt_ending(*next, now, depth + 1),
+            _ => self.ending(open, now),
+        }
+    }
+
+    fn client_ending(&self, event: &Event, now: u64) -> Option<Ending> {
+        let flags = event.flags;
+        let gone = flags.any(flag::FIN_IN | flag::RST_IN);
+        match event.kind {
+            Kind::Response => Some(Ending::Answered(Box::new(event.clone()))),
+            Kind::DownEnd if flags.any(flag::COMPLETE) => {
+                Some(Ending::Answered(Box::new(event.clone())))
+            }
+            Kind::DownEnd if gone => Some(Ending::Aborted),
+            Kind::DownEnd => Some(Ending::Cut(Box::new(event.clone()))),
+            // A write into a response that had begun: its end, if it is cut, follows at once.
+            _ if event.phase == crate::cause::taxonomy::Phase::Response => {
+                expired(event.time, self.waits.settle, now)
+                    .map(|_| Ending::Cut(Box::new(event.clone())))
+            }
+            _ => Some(Ending::Answered(Box::new(event.clone()))),
+        }
+    }
+
+    /// Controllers that answer before they close (HAProxy): an unexplained error and a failure that
+    /// the same thread released right after it belong together.
+    fn join_by_thread(&mut self, now: u64) {
+        let settle = self.waits.settle;
+        let due: Vec<(u64, ExchangeId)> = self
+            .answers
+            .keys()
+            .take_while(|(time, _)| time.saturating_add(settle) <= now)
+            .copied()
+            .collect();
+        for key in due {
+            let Some(tid) = self.answers[&key].tid else { continue };
+            let failed = self.open.values_mut().find(|open| {
+                matches!(open.next, Next::Nothing)
+                    && open.released.is_some_and(|(thread, time)| {
+                        thread == Some(tid) && time.abs_diff(key.0) <= settle
+                    })
+            });
+            if let Some(open) = failed
+                && let Some(answer) = self.answers.remove(&key)
+            {
+                open.next = Next::Client(Box::new(answer));
+            }
+        }
+    }
+}
+
+fn expired(since: u64, wait: u64, now: u64) -> Option<Ending> {
+    (since.saturating_add(wait) <= now).then_some(Ending::Unknown)
+}
+
+/// Whether an upstream response is a failure by itself.
+fn is_failure(event: &Event) -> bool {
+    event.flags.any(flag::NOT_HTTP) || matches!(event.status, Some(502..=504))
+}
+
+/// Whether a client's error is the answer that this backend gave: same status and request, and not
+/// before it.
+fn relays(answer: &Event, open: &Open) -> bool {
+    let failure = &open.failure;
+    let request = match (&answer.request, &failure.request) {
+        (Some(down), Some(up)) => down.method == up.method,
+        _ => true,
+    };
+    matches!(open.next, Next::Nothing)
+        && failure.kind == Kind::Response
+        && failure.status == answer.status
+        && failure.cgroup == answer.cgroup
+        && failure.time <= answer.time
+        && request
+}

@@ -1,0 +1,118 @@
+//! The straight line from samples to findings: decode -> settle -> join -> read -> decide. Holds the
+//! state between the pure stages; the only I/O is what [`Watched`] looks up for a verdict.
+use std::sync::Arc;
+
+use crate::agent::clock_offset;
+use crate::cause::classify::{Context, finding, reading};
+use crate::cause::evidence::Shortage;
+use crate::cause::reading::Reading;
+use crate::cause::taxonomy::{Controller, Outcome};
+use crate::cause::timers::Timers;
+use crate::cli::Capture;
+use crate::event::{Event, Kind, Leg};
+use crate::finding::{Finding, Ingress};
+use crate::flow::{Flow, Joiner, Waits};
+use crate::settle::Settle;
+use crate::sinks::metrics::{Metrics, Stage};
+use crate::watched::Watched;
+
+/// Events of different CPUs are out of order by less than this, in nanoseconds.
+const ORDER: u64 = 50_000_000;
+/// How long an application may take to let go of a failed connection.
+const RELEASE: u64 = 1_000_000_000;
+/// How long a failure waits for the end of its retry.
+const RETRY: u64 = 15_000_000_000;
+/// How long before a client's request an unreadable exchange may have begun.
+const BEFORE: u64 = 1_500_000_000;
+
+/// State of the line.
+pub struct Line {
+    settle: Settle,
+    joiner: Joiner,
+    timers: Timers,
+    node: String,
+    metrics: Arc<Metrics>,
+}
+
+impl Line {
+    /// An empty line.
+    pub fn new(capture: &Capture, node: String, metrics: Arc<Metrics>) -> Self {
+        let settle = u64::try_from(capture.settle.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            settle: Settle::new(settle.min(ORDER)),
+            joiner: Joiner::new(Waits { settle, release: settle.max(RELEASE), retry: RETRY }),
+            timers: Timers::default(),
+            node,
+            metrics,
+        }
+    }
+
+    /// Takes one sample; `look` has the limits of a cgroup's controller read at once.
+    pub fn sample(&mut self, bytes: &[u8], look: &mut dyn FnMut(u64)) {
+        match Event::decode(bytes) {
+            Ok(event) => {
+                let unexplained = event.leg == Leg::Downstream
+                    && event.kind == Kind::Response
+                    && event.prev.is_none();
+                if unexplained {
+                    look(event.cgroup);
+                }
+                self.settle.push(event);
+            }
+            Err(error) => {
+                self.metrics.lost(Stage::Decode, 1);
+                tracing::warn!(%error, "failed to decode a sample");
+            }
+        }
+    }
+
+    /// The findings that stand at `now`; all that are open when it is `u64::MAX`.
+    pub fn findings(&mut self, now: u64, watched: &mut Watched) -> Vec<Finding> {
+        while let Some(event) = self.settle.pop(now) {
+            self.joiner.push(event);
+        }
+        let flows = self.joiner.settled(now);
+        flows.iter().filter_map(|flow| self.finding(flow, watched)).collect()
+    }
+
+    fn finding(&mut self, flow: &Flow, watched: &mut Watched) -> Option<Finding> {
+        let cgroup = flow.failure.cgroup;
+        let controller = watched.owner(cgroup).map_or(Controller::Unknown, |own| own.controller);
+        let reading = reading(flow, controller, &mut self.timers)?;
+        let shortage = shortage(flow, reading, watched);
+        if reading.outcome == Outcome::NoUpstream && !stands(flow, &shortage, watched) {
+            return None;
+        }
+        let ingress = Ingress { node: Some(self.node.clone()), ..Ingress::default() };
+        let context = Context { controller, ingress, clock: clock_offset() };
+        Some(finding(flow, reading, &shortage, &self.timers, &context))
+    }
+
+    /// Brings what was lost on the way to the metrics.
+    pub fn count(&self) {
+        self.metrics.lost_total(Stage::Settle, self.settle.early + self.joiner.evicted);
+    }
+}
+
+fn shortage(flow: &Flow, reading: Reading, watched: &Watched) -> Shortage {
+    let event = &flow.failure;
+    match reading.outcome {
+        Outcome::NoUpstream => watched.shortage(event.cgroup),
+        Outcome::ConnectLocal => Shortage {
+            ports: watched.ports(event.cgroup, event.remote.ip(), event.remote.port()),
+            limits: None,
+        },
+        _ => Shortage::default(),
+    }
+}
+
+/// Whether an error without an upstream attempt is one: a 500 is the application's own unless the
+/// controller is at a limit, and behind TLS or HTTP/2 the status may be the backend's.
+fn stands(flow: &Flow, shortage: &Shortage, watched: &mut Watched) -> bool {
+    let event = &flow.failure;
+    if event.status == Some(500) && !crate::cause::decide::exhausted(shortage) {
+        return false;
+    }
+    let since = event.began().unwrap_or(event.time).saturating_sub(BEFORE);
+    !watched.unreadable_since(event.cgroup, since)
+}

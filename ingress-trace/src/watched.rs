@@ -1,0 +1,298 @@
+//! The line that runs the other way: targets found -> cgroups attached -> sockets adopted, and who
+//! owns which cgroup. Touches the kernel edge and /proc; knows no findings.
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use ingress_trace_common::aggregate::{Key, counted};
+
+use crate::cause::evidence::Shortage;
+use crate::cause::taxonomy::Controller;
+use crate::counts::Labels;
+use crate::limits::{self, Baseline, Limits};
+use crate::probe::{HOOKS, Probe};
+use crate::profiles;
+use crate::sinks::metrics::{Metrics, Stage};
+use crate::targets::{self, Finder, Found, Roots, Target, cgroups_below};
+
+/// Most cgroups whose owner is remembered after they are gone.
+const REMEMBERED: usize = 16_384;
+/// Snapshots after which an unchanged aggregate leaves the kernel's map.
+const IDLE: u64 = 600;
+/// How long a reading of the controller's limits serves.
+const FRESH: Duration = Duration::from_millis(250);
+/// How long before the verdict a shortage may have been seen.
+const RECENT: Duration = Duration::from_secs(3);
+
+/// Who owns a cgroup.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner {
+    /// The data plane.
+    pub controller: Controller,
+    /// Id of the target's cgroup.
+    pub target: u64,
+}
+
+struct Entry {
+    target: Target,
+    baseline: Baseline,
+    /// The newest readings of its limits, newest last.
+    readings: Vec<(Instant, Limits)>,
+}
+
+/// Everything that is watched.
+pub struct Watched {
+    probe: Probe,
+    finder: Finder,
+    roots: Roots,
+    entries: HashMap<u64, Entry>,
+    owners: HashMap<u64, Owner>,
+    names: HashSet<String>,
+    reported: HashSet<String>,
+    /// Per target: exchanges without a readable status so far, and when that last grew.
+    unreadable: HashMap<u64, (u64, u64)>,
+}
+
+impl Watched {
+    /// Nothing is attached yet.
+    pub fn new(probe: Probe, finder: Finder, roots: Roots) -> Self {
+        Self {
+            probe,
+            finder,
+            roots,
+            entries: HashMap::new(),
+            owners: HashMap::new(),
+            names: HashSet::new(),
+            reported: HashSet::new(),
+            unreadable: HashMap::new(),
+        }
+    }
+
+    /// Attaches to what is new, lets go of what is gone. `strict`: a target that cannot be attached
+    /// to is an error, else it is logged.
+    pub fn refresh(&mut self, strict: bool) -> Result<()> {
+        let found = self.finder.find()?;
+        self.report(&found);
+        self.allow(&found)?;
+        let live: HashSet<u64> = found.targets.iter().map(|target| target.id).collect();
+        let gone: Vec<u64> =
+            self.entries.keys().filter(|id| !live.contains(id)).copied().collect();
+        for id in gone {
+            self.probe.detach(id);
+            self.entries.remove(&id);
+            tracing::info!(cgroup = id, "target gone");
+        }
+        for target in found.targets {
+            self.own(&target);
+            if let Some(entry) = self.entries.get_mut(&target.id) {
+                entry.target = target;
+            } else if let Err(error) = self.enter(target) {
+                if strict {
+                    return Err(error);
+                }
+                self.report_once(format!("{error:#}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, target: Target) -> Result<()> {
+        self.probe.attach(target.id, &target.cgroup)?;
+        let adopted = self.adopt(&target);
+        tracing::info!(
+            controller = target.controller.word(),
+            cgroup = %target.cgroup.display(),
+            processes = target.pids.len(),
+            adopted,
+            "watching"
+        );
+        let baseline = Baseline::take(&target, &self.roots);
+        self.entries.insert(target.id, Entry { target, baseline, readings: Vec::new() });
+        Ok(())
+    }
+
+    /// Connections that were there before; without the rights for it the agent starts from now.
+    fn adopt(&mut self, target: &Target) -> usize {
+        let below = cgroups_below(&target.cgroup).unwrap_or_default();
+        let cgroups: Vec<u64> = below.into_iter().map(|(id, _)| id).collect();
+        let inodes = targets::socket_inodes(&self.roots.proc, &target.pids);
+        let mut adopted = 0;
+        for namespace in targets::network_namespaces(&self.roots.proc, &target.pids) {
+            match self.probe.adopt(&namespace.path, &cgroups, &inodes) {
+                Ok(more) => adopted += more,
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "failed to adopt existing connections");
+                }
+            }
+        }
+        adopted
+    }
+
+    fn own(&mut self, target: &Target) {
+        if self.owners.len() > REMEMBERED {
+            let live: HashSet<u64> = self.entries.keys().copied().collect();
+            self.owners.retain(|_, owner| live.contains(&owner.target));
+        }
+        let owner = Owner { controller: target.controller, target: target.id };
+        for (id, _) in cgroups_below(&target.cgroup).unwrap_or_default() {
+            self.owners.insert(id, owner);
+        }
+    }
+
+    fn allow(&mut self, found: &Found) -> Result<()> {
+        let known = profiles::ALL.iter().flat_map(|profile| profile.names.iter().copied());
+        let targets = found.targets.iter().flat_map(|target| target.names.iter());
+        let new: Vec<String> = known
+            .chain(targets.map(String::as_str))
+            .filter(|name| !self.names.contains(*name))
+            .map(str::to_owned)
+            .collect();
+        self.probe.allow_names(new.iter().map(String::as_str))?;
+        self.names.extend(new);
+        Ok(())
+    }
+
+    fn report(&mut self, found: &Found) {
+        for skipped in &found.skipped {
+            let (controller, reason) = (skipped.controller.word(), skipped.reason.to_string());
+            self.report_once(format!("{controller} is not watched: {reason}"));
+        }
+    }
+
+    fn report_once(&mut self, problem: String) {
+        if self.reported.len() < REMEMBERED && self.reported.insert(problem.clone()) {
+            tracing::warn!(problem, "target not watched");
+        }
+    }
+
+    /// Whose a cgroup is.
+    pub fn owner(&self, cgroup: u64) -> Option<Owner> {
+        self.owners.get(&cgroup).copied()
+    }
+
+    /// Gives every waiting sample to `take`, with a way to look at a cgroup's limits at once: by
+    /// the time of the verdict a shortage may be over.
+    pub fn drain(&mut self, mut take: impl FnMut(&[u8], &mut dyn FnMut(u64))) -> usize {
+        // Bounded, so that a storm cannot keep the rest of the agent from its turn.
+        const MOST: usize = 100_000;
+        let Self { probe, entries, owners, roots, .. } = self;
+        let mut look = |cgroup: u64| {
+            let entry = owners.get(&cgroup).and_then(|owner| entries.get_mut(&owner.target));
+            if let Some(entry) = entry {
+                entry.look(roots);
+            }
+        };
+        probe.drain(MOST, |sample| take(sample, &mut look))
+    }
+
+    /// What the controller was short of just now.
+    pub fn shortage(&self, cgroup: u64) -> Shortage {
+        let entry = self.owner(cgroup).and_then(|owner| self.entries.get(&owner.target));
+        Shortage { limits: entry.and_then(Entry::worst), ports: None }
+    }
+
+    /// Local ports in use towards a backend.
+    pub fn ports(&self, cgroup: u64, address: IpAddr, port: u16) -> Option<limits::Usage> {
+        let entry = self.entries.get(&self.owner(cgroup)?.target)?;
+        limits::ports(&entry.target, &self.roots, address, port)
+    }
+
+    /// Whether the controller had upstream exchanges since `time` whose statuses cannot be read
+    /// (TLS, HTTP/2): an error to a client may be one of theirs.
+    pub fn unreadable_since(&mut self, cgroup: u64, time: u64) -> bool {
+        let Some(owner) = self.owner(cgroup) else { return true };
+        if self.note_unreadable().is_err() {
+            return true;
+        }
+        self.unreadable.get(&owner.target).is_some_and(|(_, grew)| *grew >= time)
+    }
+
+    fn note_unreadable(&mut self) -> Result<()> {
+        let mut totals: HashMap<u64, u64> = HashMap::new();
+        for (key, value) in self.probe.aggregates()? {
+            if key.counted == counted::EXCHANGE
+                && key.status == 0
+                && let Some(owner) = self.owner(key.cgroup)
+            {
+                *totals.entry(owner.target).or_default() += value.count;
+            }
+        }
+        let now = crate::agent::monotonic();
+        for (target, total) in totals {
+            let seen = self.unreadable.entry(target).or_default();
+            if total > seen.0 {
+                *seen = (total, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings what the kernel counted to the metrics.
+    pub fn count(&mut self, metrics: &Metrics) -> Result<()> {
+        self.note_unreadable()?;
+        let aggregates = self.probe.aggregates()?;
+        let owners = &self.owners;
+        let idle: Vec<Key> = metrics.with_counts(|counts| {
+            counts.observe(aggregates, |key| labels(owners, key));
+            counts.idle(IDLE).collect()
+        });
+        for key in idle {
+            self.probe.remove(&key).context("failed to remove an idle aggregate")?;
+            metrics.with_counts(|counts| counts.forget(&key));
+        }
+        for (what, total) in self.probe.losses()?.into_iter().enumerate() {
+            if let Some(stage) = Stage::of_loss(what as u32) {
+                metrics.lost_total(stage, total);
+            }
+        }
+        let attached = self.probe.attached().count();
+        for hook in HOOKS {
+            metrics.hook(hook, attached > 0 || hook == "state");
+        }
+        metrics.pods(attached);
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn look(&mut self, roots: &Roots) {
+        let now = Instant::now();
+        if self.readings.last().is_none_or(|(at, _)| now.duration_since(*at) >= FRESH) {
+            self.readings.retain(|(at, _)| now.duration_since(*at) < RECENT);
+            let limits = limits::read(&self.target, roots, Some(&self.baseline));
+            self.readings.push((now, limits));
+        }
+    }
+
+    /// The reading that was closest to a limit.
+    fn worst(&self) -> Option<Limits> {
+        let ratio = |limits: &Limits| {
+            let of = |usage: Option<limits::ProcessUsage>| usage.map_or(0.0, |p| p.usage.ratio());
+            of(limits.descriptors).max(of(limits.connections))
+        };
+        self.readings
+            .iter()
+            .filter(|(at, _)| at.elapsed() < RECENT)
+            .map(|(_, limits)| limits)
+            .max_by(|a, b| ratio(a).total_cmp(&ratio(b)))
+            .cloned()
+    }
+}
+
+/// Labels of an aggregate; `None` while its cgroup has no known owner.
+fn labels(owners: &HashMap<u64, Owner>, key: &Key) -> Option<Labels> {
+    let controller = match owners.get(&key.cgroup) {
+        Some(owner) => owner.controller,
+        // What a full map could not tell apart.
+        None if key.cgroup == 0 => Controller::Unknown,
+        None => return None,
+    };
+    Some(Labels {
+        controller,
+        namespace: String::new(),
+        service: String::new(),
+        port: if key.cgroup == 0 { 0 } else { key.port },
+    })
+}
