@@ -13,6 +13,8 @@ pub struct Config {
     pub names: u32,
     /// Offset of `sk_err` in `struct sock`.
     pub sk_err: u32,
+    /// Offset of `sk_err_soft` in `struct sock`.
+    pub sk_err_soft: u32,
     /// Offset of `sk_lock.owned` in `struct sock`.
     pub sk_owned: u32,
     /// Offset of `sk_cgrp_data.cgroup` in `struct sock`.
@@ -57,10 +59,16 @@ pub struct Config {
     pub skc_family: u32,
     /// Offset of `skc_state` in `struct sock_common`.
     pub skc_state: u32,
-    /// Zero; keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// Offset of `sk_error_queue.next` in `struct sock`.
+    pub sk_error_queue: u32,
+    /// Offset of `sk_error_queue.qlen` in `struct sock`.
+    pub sk_error_qlen: u32,
+    /// Offset of `cb` in `struct sk_buff`.
+    pub skb_cb: u32,
+    /// Offset of `ee.ee_errno` in `struct sock_exterr_skb`, which lies in `cb`.
+    pub ee_errno: u32,
 }
-const _: () = assert!(core::mem::size_of::<Config>() == 8 + 26 * 4);
+const _: () = assert!(core::mem::size_of::<Config>() == 8 + 30 * 4);
 
 /// Length of a process name (`TASK_COMM_LEN`), NUL-padded.
 pub const NAME_LEN: usize = 16;

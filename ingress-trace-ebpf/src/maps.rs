@@ -64,6 +64,7 @@ pub static CONFIG: Config = Config {
     http: 1,
     names: 0,
     sk_err: 0,
+    sk_err_soft: 0,
     sk_owned: 0,
     sk_cgroup: 0,
     sk_socket: 0,
@@ -86,7 +87,10 @@ pub static CONFIG: Config = Config {
     skc_num: 0,
     skc_family: 0,
     skc_state: 0,
-    reserved: 0,
+    sk_error_queue: 0,
+    sk_error_qlen: 0,
+    skb_cb: 0,
+    ee_errno: 0,
 };
 
 /// Reads one setting. Volatile: the compiler must not fold the values that stand above.

@@ -61,6 +61,21 @@ impl Tcp {
         self.field(config!(sk_err))
     }
 
+    /// An ICMP error that came while a process worked on the socket: `sk_err_soft`, and where the
+    /// application has read that (`SO_ERROR` clears it), what waits in the error queue.
+    #[inline(always)]
+    pub fn soft_error(self) -> u32 {
+        let soft: u32 = self.field(config!(sk_err_soft));
+        if soft != 0 || self.field::<u32>(config!(sk_error_qlen)) == 0 {
+            return soft;
+        }
+        let report: *const u8 = self.field(config!(sk_error_queue));
+        let at = report.wrapping_add((config!(skb_cb) + config!(ee_errno)) as usize);
+        // SAFETY: bpf_probe_read_kernel checks the address; the queue's first buffer carries a
+        // `struct sock_exterr_skb`.
+        unsafe { bpf_probe_read_kernel(at.cast::<u32>()) }.unwrap_or(0)
+    }
+
     /// Whether a process (and not a softirq) is working on the socket.
     #[inline(always)]
     pub fn owned(self) -> bool {

@@ -53,6 +53,8 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
             if !conn.has(flag::SYN) {
                 what = kind::CONNECT_LOCAL;
                 moment.errno = EADDRNOTAVAIL;
+            } else if moment.errno == 0 {
+                moment.errno = tcp.soft_error();
             }
             connect_ended(conn, what, &moment, released);
         }

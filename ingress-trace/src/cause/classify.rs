@@ -55,8 +55,9 @@ pub fn finding(
     let verdict = decide(&Facts { flow, reading, shortage, timer });
     let answer = answer(flow, reading, profiles::of(context.controller));
     let mut finding = base(event, reading, verdict, answer, context);
-    if finding.request.is_none()
-        && let Ending::Answered(down) | Ending::Cut(down) = &flow.ending
+    // The client's own words go first: controllers rewrite host and path.
+    if let Ending::Answered(down) | Ending::Cut(down) = &flow.ending
+        && down.request.is_some()
     {
         finding.request.clone_from(&down.request);
     }

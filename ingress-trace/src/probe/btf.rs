@@ -228,6 +228,7 @@ pub fn offsets(btf: &Btf) -> Result<Config> {
         .context("the kernel's BTF has vfs_inode before socket in struct socket_alloc: this kernel is not supported")?;
     Ok(Config {
         sk_err: of("sock", "sk_err")?,
+        sk_err_soft: of("sock", "sk_err_soft")?,
         sk_owned: of("sock", "sk_lock.owned")?,
         sk_cgroup: of("sock", "sk_cgrp_data.cgroup")?,
         sk_socket: of("sock", "sk_socket")?,
@@ -250,6 +251,10 @@ pub fn offsets(btf: &Btf) -> Result<Config> {
         skc_num: of("sock_common", "skc_num")?,
         skc_family: of("sock_common", "skc_family")?,
         skc_state: of("sock_common", "skc_state")?,
+        sk_error_queue: of("sock", "sk_error_queue.next")?,
+        sk_error_qlen: of("sock", "sk_error_queue.qlen")?,
+        skb_cb: of("sk_buff", "cb")?,
+        ee_errno: of("sock_exterr_skb", "ee.ee_errno")?,
         ..Config::default()
     })
 }
