@@ -64,13 +64,14 @@ pub fn given_up(conn: &mut Conn, moment: &Moment) {
     if conn.has(flag::FAILED) {
         return;
     }
+    let fin = conn.has(flag::FIN_IN);
     let open = conn.phase == phase::REQUEST
         || (conn.phase == phase::RESPONSE
             && conn.proto == proto::HTTP1
-            && conn.complete(false) != complete::YES);
+            && conn.complete(fin) != complete::YES);
     if open {
         // The peer's FIN came while the request was on its way, and was noticed only now.
-        let what = if conn.has(flag::FIN_IN) { kind::CLOSED } else { kind::GAVE_UP };
+        let what = if fin { kind::CLOSED } else { kind::GAVE_UP };
         fail(conn, what, moment);
     }
 }

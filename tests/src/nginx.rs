@@ -162,6 +162,15 @@ pub struct Nginx {
     folder: PathBuf,
 }
 
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // The master takes its workers with it; killed outright, it would leave them behind. What
+        // does not end is killed with the process, and by the bed.
+        self.process.signal(libc::SIGTERM);
+        let _ = self.process.wait(std::time::Duration::from_secs(5));
+    }
+}
+
 impl Nginx {
     /// Starts it on this host; returns once it listens.
     pub fn start(bed: &Bed, host: Host, options: Options) -> Result<Self> {

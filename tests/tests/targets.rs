@@ -130,6 +130,11 @@ fn watch_ends_by_itself_and_prints_a_line_a_person_can_read() -> Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let mut watch = Process::start(&mut command)?;
+    let mut out = watch.child().stdout.take().context("failed to open its output")?;
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut out, &mut text).map(|_| text)
+    });
     // Nothing tells when watch is attached: ask until it ends.
     let deadline = VERDICT + Duration::from_secs(3);
     wait::holds("watch's end", deadline, || {
@@ -137,13 +142,10 @@ fn watch_ends_by_itself_and_prints_a_line_a_person_can_read() -> Result<()> {
         !asked || matches!(watch.child().try_wait(), Ok(Some(_)))
     })?;
     assert!(watch.wait(VERDICT)?.success());
-    let mut text = String::new();
-    let out = watch
-        .child()
-        .stdout
-        .take()
-        .context("failed to open its output")?;
-    std::io::Read::read_to_string(&mut { out }, &mut text).context("failed to read its output")?;
+    let text = reader
+        .join()
+        .expect("the reader does not panic")
+        .context("failed to read its output")?;
     for word in ["502", "/refused/cart", "10.77.0.3"] {
         assert!(text.contains(word), "no {word} in: {text}");
     }

@@ -140,7 +140,7 @@ fn cgroup2(mounts: &[Mount]) -> Result<PathBuf> {
     }
     if mounts.iter().any(|mount| mount.kind == "cgroup") {
         bail!(
-            "only cgroup v1 is mounted: boot with systemd.unified_cgroup_hierarchy=1, or mount v2 \
+            "no cgroup v2 is mounted, only v1: boot with systemd.unified_cgroup_hierarchy=1, or mount v2 \
              beside it with: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none \
              /sys/fs/cgroup/unified"
         );
