@@ -24,7 +24,7 @@ use crate::{
 const TLS_REQUEST: u32 = 35;
 /// Smallest data that opens an exchange while payload is not read, for the same reason.
 const UNREAD_REQUEST: u32 = 40;
-/// Most of a response head that is taken from one later segment.
+/// Most of a head that is taken from one later segment.
 const APPENDED: usize = 256;
 
 #[inline(always)]
@@ -51,6 +51,7 @@ pub fn request_data(conn: &mut Conn, packet: &Packet) {
     }
     if conn.phase == phase::REQUEST {
         conn.request_bytes += packet.end().wrapping_sub(old_end) as u64;
+        more_head(conn, packet);
         return;
     }
     let start = starts_request(conn, packet, skip);
@@ -62,6 +63,17 @@ pub fn request_data(conn: &mut Conn, packet: &Packet) {
         return;
     }
     begin_request(conn, packet.seq.wrapping_add(start));
+}
+
+/// The rest of a request head that was sent in pieces.
+#[inline(always)]
+fn more_head(conn: &mut Conn, packet: &Packet) {
+    let kept = conn.request_kept as usize;
+    let contiguous = packet.seq == conn.request_start.wrapping_add(conn.request_kept);
+    if kept != 0 && kept < REQUEST_KEPT - APPENDED && contiguous {
+        let at = conn.request_head.as_mut_ptr().wrapping_add(kept);
+        conn.request_kept += packet.copy::<APPENDED>(0, at);
+    }
 }
 
 const NO_START: u32 = u32::MAX;
@@ -249,7 +261,8 @@ pub fn response_data(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
         }
         return;
     }
-    if !fresh && (packet.seq != conn.response_start || conn.response_kept != 0) {
+    // What fills a hole is looked at only where it continues what is kept of the head.
+    if !fresh && packet.seq != conn.response_start.wrapping_add(conn.response_kept) {
         return;
     }
     match conn.proto {
@@ -296,45 +309,39 @@ fn first_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
     if conn.response_time == 0 {
         conn.response_time = now();
     }
-    let mut skip = 0;
-    if after(conn.response_start, packet.seq) {
-        skip = conn.response_start.wrapping_sub(packet.seq);
-    } else if packet.seq != conn.response_start {
-        return; // a hole before it: the head is still to come
-    }
+    let Some(mut skip) = keep_head(conn, packet) else { return };
     let mut interim = 0;
     while interim < 3 {
-        let kept = packet.copy::<RESPONSE_KEPT>(skip, conn.response_head.as_mut_ptr());
-        conn.response_kept = kept;
-        if kept < 12 {
-            // Too little to tell HTTP from anything else, unless it already differs.
-            if kept >= 4 && conn.response_head[0] != b'H' {
-                conn.status = 0;
-                break;
-            }
-            conn.response_kept = 0;
+        let kept = conn.response_kept;
+        // Too little to tell HTTP from anything else, unless it already differs.
+        if kept < 12 && (kept == 0 || conn.response_head[0] == b'H') {
             return;
         }
-        conn.status = status(&line(conn));
+        conn.status = if kept < 12 { 0 } else { status(&line(conn)) };
         if conn.status < 100 || conn.status > 199 || conn.status == 101 {
             break;
         }
         scan(conn);
+        conn.framing = framing::UNSCANNED;
+        conn.status = 0;
         let end = conn.scan.end;
         if end == 0 || end as usize > RESPONSE_KEPT {
             return;
         }
-        conn.response_start = packet.seq.wrapping_add(skip).wrapping_add(end);
-        skip += end;
+        // The final head stands behind the interim one, in this packet or a later one.
+        skip = conn.response_start.wrapping_add(end).wrapping_sub(packet.seq);
+        conn.response_start = conn.response_start.wrapping_add(end);
         conn.response_bytes = conn.response_end.wrapping_sub(conn.response_start) as u64;
-        conn.framing = framing::UNSCANNED;
         conn.response_kept = 0;
-        conn.status = 0;
         if skip >= packet.len {
             conn.response_time = 0;
             return;
         }
+        conn.response_kept = packet.copy::<RESPONSE_KEPT>(skip, conn.response_head.as_mut_ptr());
         interim += 1;
+    }
+    if skip >= packet.len {
+        skip = 0;
     }
     if packet.len - skip > RESPONSE_KEPT as u32 {
         conn.tail = fold_tail(0, packet.last(), packet.len - skip);
@@ -343,6 +350,29 @@ fn first_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
         conn.flags |= flag::NOT_HTTP;
     }
     begin_response(conn, packet, tcp);
+}
+
+/// Copies what this packet has of the response's head behind what was kept of it before; tells
+/// where in the packet the response begins. `None` while a hole is before it.
+#[inline(always)]
+fn keep_head(conn: &mut Conn, packet: &Packet) -> Option<u32> {
+    let had = conn.response_kept;
+    if had != 0 {
+        if packet.seq == conn.response_start.wrapping_add(had) {
+            append(conn, packet);
+            return Some(0);
+        }
+        return None;
+    }
+    let skip = if after(conn.response_start, packet.seq) {
+        conn.response_start.wrapping_sub(packet.seq)
+    } else if packet.seq == conn.response_start {
+        0
+    } else {
+        return None;
+    };
+    conn.response_kept = packet.copy::<RESPONSE_KEPT>(skip, conn.response_head.as_mut_ptr());
+    Some(skip)
 }
 
 #[inline(always)]
