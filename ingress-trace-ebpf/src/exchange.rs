@@ -68,11 +68,12 @@ pub fn request_data(conn: &mut Conn, packet: &Packet) {
 /// The rest of a request head that was sent in pieces.
 #[inline(always)]
 fn more_head(conn: &mut Conn, packet: &Packet) {
-    let kept = conn.request_kept as usize;
-    let contiguous = packet.seq == conn.request_start.wrapping_add(conn.request_kept);
-    if kept != 0 && kept < REQUEST_KEPT - APPENDED && contiguous {
-        let at = conn.request_head.as_mut_ptr().wrapping_add(kept);
-        conn.request_kept += packet.copy::<APPENDED>(0, at);
+    const ROOM: usize = REQUEST_KEPT - APPENDED;
+    let kept = conn.request_kept;
+    let contiguous = packet.seq == conn.request_start.wrapping_add(kept);
+    if kept != 0 && (kept as usize) < ROOM && contiguous {
+        let head = conn.request_head.as_mut_ptr();
+        conn.request_kept += packet.append::<APPENDED, ROOM>(head, kept);
     }
 }
 
@@ -513,12 +514,12 @@ fn pipelined(conn: &mut Conn, packet: &Packet, old_end: u32) -> bool {
 
 #[inline(always)]
 fn append(conn: &mut Conn, packet: &Packet) {
-    let kept = conn.response_kept as usize;
-    if kept >= RESPONSE_KEPT - APPENDED {
-        return;
+    const ROOM: usize = RESPONSE_KEPT / 2;
+    let kept = conn.response_kept;
+    if (kept as usize) < ROOM {
+        let head = conn.response_head.as_mut_ptr();
+        conn.response_kept += packet.append::<APPENDED, ROOM>(head, kept);
     }
-    let at = conn.response_head.as_mut_ptr().wrapping_add(kept);
-    conn.response_kept += packet.copy::<APPENDED>(0, at);
 }
 
 /// A response to a pipelined request.

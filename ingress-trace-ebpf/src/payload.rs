@@ -103,6 +103,14 @@ impl Packet {
         if failed == 0 { count } else { 0 }
     }
 
+    /// Copies up to `N` payload bytes behind the first `at` (below `ROOM`, a power of two) bytes of
+    /// a buffer; returns how many.
+    #[inline(always)]
+    pub fn append<const N: usize, const ROOM: usize>(&self, to: *mut u8, at: u32) -> u32 {
+        let at = opaque(at as u64) as usize & (ROOM - 1);
+        self.copy::<N>(0, to.wrapping_add(at))
+    }
+
     /// `N` payload bytes from `skip` on, when there are that many.
     #[inline(always)]
     pub fn bytes<const N: usize>(&self, skip: u32) -> Option<[u8; N]> {
