@@ -33,6 +33,10 @@ pub struct Config {
     pub snd_nxt: u32,
     /// Offset of `rcv_nxt` in `struct tcp_sock`.
     pub rcv_nxt: u32,
+    /// Offset of `copied_seq` in `struct tcp_sock`.
+    pub copied_seq: u32,
+    /// Zero; keeps the size a multiple of eight.
+    pub reserved: u32,
     /// Offset of `tgid` in `struct task_struct`; `pid` is the word before it.
     pub task_tgid: u32,
     /// Offset of `flags` in `struct task_struct`.
@@ -68,7 +72,7 @@ pub struct Config {
     /// Offset of `ee.ee_errno` in `struct sock_exterr_skb`, which lies in `cb`.
     pub ee_errno: u32,
 }
-const _: () = assert!(core::mem::size_of::<Config>() == 8 + 30 * 4);
+const _: () = assert!(core::mem::size_of::<Config>() == 8 + 32 * 4);
 
 /// Length of a process name (`TASK_COMM_LEN`), NUL-padded.
 pub const NAME_LEN: usize = 16;

@@ -5,9 +5,12 @@ use crate::sample::{HOST_LEN, METHOD_LEN, PATH_LEN, Sample};
 /// Bytes kept of a request head.
 pub const REQUEST_KEPT: usize = 512;
 /// Bytes kept of a response head.
-pub const RESPONSE_KEPT: usize = 1024;
-/// Readable bytes behind what is kept, so that a look ahead (at most a host) needs no check.
-pub const PAD: usize = 72;
+pub const RESPONSE_KEPT: usize = 2048;
+/// Bytes that [`scan`] looks at in one go: verifiers bound the branches of one function.
+pub const WINDOW: usize = 1024;
+/// Readable bytes behind what is kept, so that a look ahead (at most a host),
+/// and what is appended behind a head, need no check.
+pub const PAD: usize = 264;
 /// A kept request head.
 pub type RequestHead = [u8; REQUEST_KEPT + PAD];
 /// A kept response head.
@@ -77,13 +80,13 @@ const LENGTH: u64 = lower(*b"length:\0") & 0x00ff_ffff_ffff_ffff;
 const TRANSFER: u64 = lower(*b"transfer");
 const ENCODING: u64 = lower(*b"-encodin");
 
-/// Looks through the first `len` bytes of a response head and reports what it comes across. Keeps
-/// nothing between two bytes, so that a verifier sees one state per byte. Bytes behind `len` may
-/// be stale.
+/// Looks through [`WINDOW`] bytes from `FROM` on of the first `len` bytes of a response head and
+/// reports what it comes across. Keeps nothing between two bytes, so that a verifier sees one state
+/// per byte. Bytes behind `len` may be stale.
 #[inline(always)]
-pub fn scan(head: &ResponseHead, len: u32, mark: impl Fn(Mark, u32)) {
-    let mut i = 0usize;
-    while i < RESPONSE_KEPT {
+pub fn scan<const FROM: usize>(head: &ResponseHead, len: u32, mark: impl Fn(Mark, u32)) {
+    let mut i = FROM;
+    while i < FROM + WINDOW {
         if i as u32 >= len {
             return;
         }
@@ -143,12 +146,13 @@ fn word(head: &ResponseHead, at: usize) -> u64 {
     ])
 }
 
-/// How the end of the response is told (RFC 9112 section 6.3). `kept` are the bytes looked at,
-/// `head_request` says that the request was a HEAD.
+/// How the end of the response is told (RFC 9112 section 6.3). `kept` are the bytes looked at, of
+/// `bytes` that came; `head_request` says that the request was a HEAD.
 #[inline(always)]
-pub fn framing_of(scan: &Scan, status: u16, head_request: bool, kept: u32) -> u8 {
+pub fn framing_of(scan: &Scan, status: u16, head_request: bool, kept: u32, bytes: u64) -> u8 {
     if scan.end == 0 {
-        return if kept as usize >= RESPONSE_KEPT { framing::UNKNOWN } else { framing::HEAD_CUT };
+        let all = (kept as usize) < RESPONSE_KEPT && kept as u64 >= bytes;
+        return if all { framing::HEAD_CUT } else { framing::UNKNOWN };
     }
     if head_request || status == 204 || status == 304 {
         framing::NO_BODY

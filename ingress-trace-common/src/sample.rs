@@ -154,6 +154,8 @@ pub struct Sample {
     pub retransmits: u32,
     /// Request bytes the peer's kernel had acknowledged when it ended.
     pub acked: u32,
+    /// Response bytes that the application had not read when it ended.
+    pub unread: u32,
     /// HTTP status of the response, 0 when not seen.
     pub status: u16,
     /// Local port, host order.
@@ -178,8 +180,6 @@ pub struct Sample {
     pub host_len: u8,
     /// Length of `path`.
     pub path_len: u8,
-    /// Zero; keeps the addresses aligned.
-    pub reserved: [u8; 4],
     /// Remote address: IPv6 in network order, IPv4 as v4-mapped.
     pub remote_address: [u8; 16],
     /// Local address, likewise.
@@ -197,7 +197,7 @@ pub const SIZE: usize = core::mem::size_of::<Sample>();
 
 // Every field follows the previous one without padding: the sum of the parts is the whole.
 const _: () =
-    assert!(SIZE == 13 * 8 + 7 * 4 + 4 * 2 + 8 + 4 + 2 * 16 + METHOD_LEN + HOST_LEN + PATH_LEN);
+    assert!(SIZE == 13 * 8 + 8 * 4 + 4 * 2 + 8 + 2 * 16 + METHOD_LEN + HOST_LEN + PATH_LEN);
 
 impl Sample {
     /// The sample in these bytes, when they are exactly one. Any bytes are a sample; what they

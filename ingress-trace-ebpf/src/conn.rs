@@ -163,7 +163,12 @@ impl Conn {
             crate::exchange::scan(self);
         }
         let expected = ingress_trace_common::http::expected(&self.scan, self.framing);
-        completeness(self.framing, expected, self.response_bytes, self.tail, fin)
+        let done = completeness(self.framing, expected, self.response_bytes, self.tail, fin);
+        if done == ingress_trace_common::http::complete::UNSURE {
+            // Whoever hears of it must know that these bytes do not tell.
+            self.framing = framing::UNKNOWN;
+        }
+        done
     }
 }
 

@@ -26,10 +26,14 @@ pub struct Moment {
     pub retransmits: u32,
     /// Lowest unacknowledged sequence number, valid with `acked`.
     pub unacknowledged: u32,
+    /// Bytes that the application has not read.
+    pub unread: u32,
     /// Whether `unacknowledged` is known (1) or not (0).
     pub acked: u32,
     /// Whether the current task is the one that acts (1) or not (0).
     pub process: u32,
+    /// Zero: no byte of what crosses a function may be undefined.
+    pub reserved: u32,
 }
 
 impl Moment {
@@ -41,6 +45,8 @@ impl Moment {
             errno: 0,
             retransmits: 0,
             unacknowledged: 0,
+            unread: 0,
+            reserved: 0,
             acked: 0,
             process: process as u32,
         }
@@ -54,6 +60,8 @@ impl Moment {
             errno: tcp.error(),
             retransmits: tcp.retransmits(),
             unacknowledged: tcp.unacknowledged(),
+            unread: tcp.unread(),
+            reserved: 0,
             acked: 1,
             process: process as u32,
         }
@@ -97,6 +105,7 @@ fn send(conn: &Conn, what: u8, moment: &Moment) {
     sample.time = moment.time;
     sample.errno = moment.errno;
     sample.retransmits = moment.retransmits;
+    sample.unread = moment.unread;
     sample.acked = 0;
     if moment.acked != 0 && conn.exchange != 0 {
         let acked = conn.acknowledged(moment.unacknowledged);
@@ -142,7 +151,6 @@ fn identity(conn: &Conn, sample: &mut Sample) {
     sample.remote_port = conn.remote_port;
     sample.role = conn.role;
     sample.proto = conn.proto;
-    sample.reserved = [0; 4];
     sample.remote_address = conn.remote_bytes();
     sample.local_address = conn.local_bytes();
 }

@@ -3,7 +3,7 @@
 use ingress_trace_common::{
     aggregate::counted,
     http::{
-        self, Mark, REQUEST_KEPT, RESPONSE_KEPT, complete, fold_tail, framing, is_request,
+        self, Mark, REQUEST_KEPT, RESPONSE_KEPT, WINDOW, complete, fold_tail, framing, is_request,
         proxy_header, status,
     },
     sample::{flag, kind, phase, proto},
@@ -49,7 +49,7 @@ pub fn request_data(conn: &mut Conn, packet: &Packet) {
             skip = old_end.wrapping_sub(packet.seq);
         }
     }
-    if conn.phase == phase::REQUEST {
+    if conn.phase == phase::REQUEST && !(conn.proto == proto::TLS && conn.exchange == 0) {
         conn.request_bytes += packet.end().wrapping_sub(old_end) as u64;
         more_head(conn, packet);
         return;
@@ -141,6 +141,9 @@ fn detect(conn: &mut Conn, packet: &Packet, skip: u32) -> u32 {
     }
     if (bytes[0] == 0x16 || (conn.has(flag::ADOPTED) && bytes[0] == 0x17)) && bytes[1] == 3 {
         conn.proto = proto::TLS;
+        if conn.upstream() && !conn.has(flag::ADOPTED) {
+            begin_handshake(conn);
+        }
     } else if bytes == *b"PRI " {
         conn.proto = proto::HTTP2;
         if http2_request(packet, skip) {
@@ -150,6 +153,15 @@ fn detect(conn: &mut Conn, packet: &Packet, skip: u32) -> u32 {
         conn.proto = proto::OPAQUE;
     }
     NO_START
+}
+
+/// A TLS handshake is no exchange, but it can fail like one: until the first request it stands in
+/// its place, as number 0.
+#[inline(always)]
+fn begin_handshake(conn: &mut Conn) {
+    conn.phase = phase::REQUEST;
+    conn.request_time = now();
+    conn.request_bytes = conn.request_end.wrapping_sub(conn.request_start) as u64;
 }
 
 /// Application data large enough to be a request, also behind the client's Finished (TLS 1.3).
@@ -178,10 +190,18 @@ fn http2_request(packet: &Packet, skip: u32) -> bool {
     {
         at += 24;
     }
+    has_frame(packet, at, 1)
+}
+
+/// Whether a frame of a type up to `most` (0 DATA, 1 HEADERS) is among the first of the packet.
+#[inline(always)]
+fn has_frame(packet: &Packet, from: u32, most: u8) -> bool {
+    let mut at = from;
     let mut i = 0;
     while i < 4 {
         let Some(frame) = packet.bytes::<9>(at) else { return false };
-        if frame[3] == 1 && frame[5] & 0x80 == 0 {
+        // A stream's number has no highest bit; connection-level frames have number 0.
+        if frame[3] <= most && frame[5] & 0x80 == 0 {
             return true;
         }
         let len = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
@@ -282,14 +302,16 @@ fn unread_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>, frames: b
         joined_write(conn, packet, tcp);
         return;
     }
-    if frames {
-        let Some(frame) = packet.bytes::<9>(0) else { return };
-        // DATA and HEADERS answer a request; SETTINGS, PING and WINDOW_UPDATE do not.
-        if frame[3] > 1 {
-            return;
-        }
+    // DATA and HEADERS answer a request; SETTINGS, PING and WINDOW_UPDATE do not.
+    if frames && !has_frame(packet, 0, 1) {
+        return;
     }
     conn.response_time = now();
+    if conn.proto == proto::TLS && conn.exchange == 0 {
+        conn.phase = phase::RESPONSE;
+        conn.last_time = conn.response_time;
+        return;
+    }
     begin_response(conn, packet, tcp);
 }
 
@@ -466,9 +488,16 @@ fn joined_write(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
     if conn.upstream() || !packet.egress {
         return;
     }
-    let time = now_coarse();
-    if link::pending(time) && tcp.is_some_and(Tcp::owned) && join(conn, time) {
-        emit(conn, kind::DOWN_WRITE, &Moment::at(time, true));
+    // An alert (close_notify) or a frame of HTTP/2 that opens nothing is no answer.
+    if conn.proto != proto::HTTP1 && packet.len < UNREAD_REQUEST {
+        return;
+    }
+    if link::pending(now_coarse()) && tcp.is_some_and(Tcp::owned) {
+        // Exact: in the order of time it must stand behind the release.
+        let time = now();
+        if join(conn, time) {
+            emit(conn, kind::DOWN_WRITE, &Moment::at(time, true));
+        }
     }
 }
 
@@ -497,7 +526,7 @@ fn pipelined(conn: &mut Conn, packet: &Packet, old_end: u32) -> bool {
     if conn.framing == framing::UNSCANNED {
         scan(conn);
     }
-    if conn.framing == framing::HEAD_CUT && contiguous {
+    if conn.scan.end == 0 && contiguous && (conn.response_kept as usize) < RESPONSE_KEPT {
         append(conn, packet);
         scan(conn);
         return false;
@@ -514,11 +543,12 @@ fn pipelined(conn: &mut Conn, packet: &Packet, old_end: u32) -> bool {
 
 #[inline(always)]
 fn append(conn: &mut Conn, packet: &Packet) {
-    const ROOM: usize = RESPONSE_KEPT / 2;
     let kept = conn.response_kept;
-    if (kept as usize) < ROOM {
+    if (kept as usize) < RESPONSE_KEPT {
         let head = conn.response_head.as_mut_ptr();
-        conn.response_kept += packet.append::<APPENDED, ROOM>(head, kept);
+        let more = packet.append::<APPENDED, RESPONSE_KEPT>(head, kept);
+        // What hangs over is not looked at.
+        conn.response_kept = (kept + more).min(RESPONSE_KEPT as u32);
     }
 }
 
@@ -538,18 +568,39 @@ fn next_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
 /// Looks through the kept head (rare: once per connection, or per large response).
 #[inline(always)]
 pub fn scan(conn: &mut Conn) {
-    scan_head(conn);
+    conn.scan = http::Scan::default();
+    scan_front(conn);
+    if conn.scan.end == 0 && conn.response_kept as usize > WINDOW {
+        scan_back(conn);
+    }
+    framing_of_head(conn);
 }
 
-/// A global function, which verifiers check once and by itself: its loop would otherwise multiply
-/// with everything that leads to it.
+// Global functions, which verifiers check once and by themselves: their loops would otherwise
+// multiply with everything that leads to them.
+
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scan_head(conn: *mut Conn) -> u32 {
+extern "C" fn scan_front(conn: *mut Conn) -> u32 {
     // SAFETY: null or a whole `Conn`, as the verifier makes sure at every call.
-    let Some(conn) = (unsafe { conn.as_mut() }) else { return 0 };
-    let kept = conn.response_kept;
-    conn.scan = http::Scan::default();
+    if let Some(conn) = unsafe { conn.as_mut() } {
+        look::<0>(conn);
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scan_back(conn: *mut Conn) -> u32 {
+    // SAFETY: as above.
+    if let Some(conn) = unsafe { conn.as_mut() } {
+        look::<WINDOW>(conn);
+    }
+    0
+}
+
+#[inline(always)]
+fn look<const FROM: usize>(conn: &mut Conn) {
     let found = &raw mut conn.scan;
     // Through memory, volatile: what is kept in registers would be one more state per byte.
     let mark = |mark: Mark, at: u32| {
@@ -562,14 +613,22 @@ extern "C" fn scan_head(conn: *mut Conn) -> u32 {
             }
         }
     };
-    http::scan(&conn.response_head, kept, mark);
-    // SAFETY: as above; volatile, or the compiler would know what was written.
-    let mut scan = unsafe { core::ptr::read_volatile(found) };
+    http::scan::<FROM>(&conn.response_head, conn.response_kept, mark);
+}
+
+/// Works out the framing from what the looks have found.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn framing_of_head(conn: *mut Conn) -> u32 {
+    // SAFETY: as above.
+    let Some(conn) = (unsafe { conn.as_mut() }) else { return 0 };
+    let mut scan = conn.scan;
     if scan.length_at != 0 {
         scan.length = http::length(&conn.response_head, scan.length_at);
         conn.scan.length = scan.length;
     }
-    conn.framing = http::framing_of(&scan, conn.status, conn.has(flag::HEAD), kept);
+    let (kept, bytes) = (conn.response_kept, conn.response_bytes);
+    conn.framing = http::framing_of(&scan, conn.status, conn.has(flag::HEAD), kept, bytes);
     if conn.framing == framing::CHUNKED && conn.tail == 0 {
         // A mask, not a comparison: verifiers follow it whatever the compiler makes of it.
         let at = kept.wrapping_sub(8) as usize & (RESPONSE_KEPT - 1);

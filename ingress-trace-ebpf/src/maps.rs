@@ -74,6 +74,8 @@ pub static CONFIG: Config = Config {
     snd_una: 0,
     snd_nxt: 0,
     rcv_nxt: 0,
+    copied_seq: 0,
+    reserved: 0,
     task_tgid: 0,
     task_flags: 0,
     task_leader: 0,

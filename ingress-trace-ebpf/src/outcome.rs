@@ -44,7 +44,7 @@ pub fn ended_by_peer(conn: &mut Conn, what: u8, fin: bool, moment: &Moment) {
         if conn.proto != proto::HTTP1 {
             // Whether a response was complete cannot be read: the client's leg must tell. A FIN is
             // the everyday end, so only a RST is worth asking.
-            if !fin {
+            if !fin || handshake(conn) {
                 fail(conn, what, moment);
             }
             return;
@@ -58,6 +58,12 @@ pub fn ended_by_peer(conn: &mut Conn, what: u8, fin: bool, moment: &Moment) {
     }
 }
 
+/// Whether the connection is still in its TLS handshake.
+#[inline(always)]
+fn handshake(conn: &Conn) -> bool {
+    conn.proto == proto::TLS && conn.exchange == 0 && conn.phase == phase::RESPONSE
+}
+
 /// The application closed its side.
 #[inline(always)]
 pub fn given_up(conn: &mut Conn, moment: &Moment) {
@@ -66,6 +72,7 @@ pub fn given_up(conn: &mut Conn, moment: &Moment) {
     }
     let fin = conn.has(flag::FIN_IN);
     let open = conn.phase == phase::REQUEST
+        || handshake(conn)
         || (conn.phase == phase::RESPONSE
             && conn.proto == proto::HTTP1
             && conn.complete(fin) != complete::YES);

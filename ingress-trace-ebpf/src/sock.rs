@@ -94,6 +94,14 @@ impl Tcp {
         self.field(config!(snd_una))
     }
 
+    /// Bytes that came in order and that the application has not read.
+    #[inline(always)]
+    pub fn unread(self) -> u32 {
+        let unread = self.receive_next().wrapping_sub(self.field(config!(copied_seq)));
+        // A FIN counts one; after the application has closed, the queue is dropped and counted.
+        if unread as i32 <= 1 { 0 } else { unread }
+    }
+
     /// Next sequence number to send.
     #[inline(always)]
     pub fn send_next(self) -> u32 {

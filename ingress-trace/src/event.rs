@@ -126,6 +126,10 @@ pub struct Event {
     pub retransmits: u32,
     /// Request bytes acknowledged by the peer's kernel.
     pub acked: u32,
+    /// Response bytes that the application had not read.
+    pub unread: u32,
+    /// The connection was still in its TLS handshake.
+    pub handshake: bool,
     /// HTTP status.
     pub status: Option<u16>,
     /// Our end.
@@ -170,6 +174,8 @@ impl Event {
             errno: (sample.errno != 0).then_some(sample.errno),
             retransmits: sample.retransmits,
             acked: sample.acked,
+            unread: sample.unread,
+            handshake: sample.proto == proto::TLS && sample.exchange == 0,
             status: (sample.status != 0).then_some(sample.status),
             local: address(sample.local_address, sample.local_port),
             remote: address(sample.remote_address, sample.remote_port),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use ingress_trace_common::sample::flag;
 
+use crate::cause::taxonomy::{Phase, Protocol};
 use crate::event::{Event, ExchangeId, Kind, Leg};
 
 /// What became of the client's request after an attempt had failed.
@@ -72,8 +73,9 @@ pub struct Joiner {
     retries: HashMap<ExchangeId, (u64, Option<Ending>)>,
     /// Endings of finished attempts that others may still wait for.
     done: HashMap<ExchangeId, (u64, Ending)>,
-    /// Backends' own errors that wait for being relayed, by cgroup and status.
-    errors: HashMap<(u64, Option<u16>), VecDeque<ExchangeId>>,
+    /// Backends' own errors that wait for being relayed, by cgroup and status; they stay for a
+    /// while after they were told, for a controller that relays late.
+    errors: HashMap<(u64, Option<u16>), VecDeque<Event>>,
     /// Which failure a client's exchange was joined to.
     joined: HashMap<ExchangeId, ExchangeId>,
     /// Errors that clients got and that nothing explains yet, by time.
@@ -138,14 +140,17 @@ impl Joiner {
             .filter(|_| event.flags.any(flag::RELEASED));
         self.at.insert(id, event.time);
         if event.kind == Kind::Response {
-            self.errors.entry((event.cgroup, event.status)).or_default().push_back(id);
+            let waiting = self.errors.entry((event.cgroup, event.status)).or_default();
+            waiting.push_back(event.clone());
         }
         let open = Open { released, next: Next::Nothing, failure: event };
         self.open.insert((open.failure.time, id), open);
     }
 
     fn downstream(&mut self, event: Event) {
-        if let Some(prev) = event.prev {
+        if let Some(prev) = event.prev
+            && self.is_next(prev, &event)
+        {
             self.follow(prev, Next::Client(Box::new(event)));
         } else if event.kind == Kind::DownEnd {
             self.client_left(event);
@@ -154,9 +159,23 @@ impl Joiner {
         }
     }
 
+    /// Whether this is what followed a failed attempt. A thread that had relayed a backend's error
+    /// before it released that connection has done with it: what it does next is another request's.
+    fn is_next(&self, prev: ExchangeId, event: &Event) -> bool {
+        let open = self.at.get(&prev).and_then(|time| self.open.get(&(*time, prev)));
+        match open.map(|open| &open.next) {
+            Some(Next::Nothing) => true,
+            Some(Next::Client(before)) => before.exchange == event.exchange,
+            Some(Next::Attempt(_)) => false,
+            // Told already, without an answer: this comes too late, but belongs to it.
+            None => matches!(self.done.get(&prev), Some((_, Ending::Unknown))),
+        }
+    }
+
     /// An error without a link: the relayed answer of a backend, or one without an upstream.
     fn answered(&mut self, event: Event) {
         match self.relayed(&event) {
+            // One that was told before is not told again as an error without an upstream.
             Some(id) => self.follow(id, Next::Client(Box::new(event))),
             None => {
                 self.answers.insert((event.time, event.exchange), event);
@@ -166,21 +185,11 @@ impl Joiner {
 
     /// The oldest error of a backend that this answer may relay.
     fn relayed(&mut self, answer: &Event) -> Option<ExchangeId> {
-        let waiting = self.errors.get_mut(&(answer.cgroup, answer.status))?;
-        while let Some(id) = waiting.front() {
-            let open = self.at.get(id).and_then(|time| self.open.get(&(*time, *id)));
-            if open.is_some_and(|open| matches!(open.next, Next::Nothing)) {
-                break;
-            }
-            waiting.pop_front();
-        }
-        let (open, at) = (&self.open, &self.at);
-        let place = waiting.iter().position(|id| {
-            at.get(id)
-                .and_then(|time| open.get(&(*time, *id)))
-                .is_some_and(|open| relays(answer, open))
+        let key = (answer.cgroup, answer.status);
+        let place = self.errors.get(&key)?.iter().position(|error| {
+            relays(answer, error) && self.is_next(error.exchange, answer)
         })?;
-        waiting.remove(place)
+        self.errors.get_mut(&key)?.remove(place).map(|error| error.exchange)
     }
 
     /// A client's connection that had been joined to a failure before has ended for good.
@@ -196,6 +205,9 @@ impl Joiner {
             _ => None,
         };
         let Some(open) = self.find(id) else { return };
+        if matches!(open.next, Next::Client(_)) && client.is_none() {
+            return; // answered before: the attempt is another request's
+        }
         open.next = next;
         if let Some(client) = client {
             self.joined.insert(client, id);
@@ -258,9 +270,9 @@ impl Joiner {
         let retry = self.waits.retry;
         self.done.retain(|_, (time, _)| time.saturating_add(retry) > now);
         self.retries.retain(|_, (time, _)| time.saturating_add(retry) > now);
-        let at = &self.at;
         self.errors.retain(|_, waiting| {
-            while waiting.front().is_some_and(|id| !at.contains_key(id)) {
+            let old = |error: &Event| error.time.saturating_add(retry) <= now;
+            while waiting.front().is_some_and(old) || waiting.len() > MOST_OPEN {
                 waiting.pop_front();
             }
             !waiting.is_empty()
@@ -312,10 +324,10 @@ impl Joiner {
             }
             Kind::DownEnd if gone => Some(Ending::Aborted),
             Kind::DownEnd => Some(Ending::Cut(Box::new(event.clone()))),
-            // A write into a response that had begun: its end, if it is cut, follows at once.
-            _ if event.phase == crate::cause::taxonomy::Phase::Response => {
+            // A write into a response that had begun: its end, if it is cut, follows at once. On a
+            // leg that cannot be read, a write is all that is ever seen of an answer.
+            _ if event.phase == Phase::Response && event.protocol == Some(Protocol::Http1) => {
                 expired(event.time, self.waits.settle, now)
-                    .map(|_| Ending::Cut(Box::new(event.clone())))
             }
             _ => Some(Ending::Answered(Box::new(event.clone()))),
         }
@@ -357,18 +369,13 @@ fn is_failure(event: &Event) -> bool {
     event.flags.any(flag::NOT_HTTP) || matches!(event.status, Some(502..=504))
 }
 
-/// Whether a client's error is the answer that this backend gave: same status and request, and not
-/// before it.
-fn relays(answer: &Event, open: &Open) -> bool {
-    let failure = &open.failure;
-    let request = match (&answer.request, &failure.request) {
-        (Some(down), Some(up)) => down.method == up.method,
-        _ => true,
-    };
-    matches!(open.next, Next::Nothing)
-        && failure.kind == Kind::Response
-        && failure.status == answer.status
-        && failure.cgroup == answer.cgroup
-        && failure.time <= answer.time
-        && request
+/// Whether a client's error is the answer that this backend gave: same status, not before it, and
+/// the same request as far as controllers leave it alone.
+fn relays(answer: &Event, error: &Event) -> bool {
+    let method = |event: &Event| event.request.as_ref().map(|request| request.method.clone());
+    error.time <= answer.time
+        && match (method(answer), method(error)) {
+            (Some(down), Some(up)) => down == up,
+            _ => true,
+        }
 }

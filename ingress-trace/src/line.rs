@@ -51,6 +51,7 @@ impl Line {
     pub fn sample(&mut self, bytes: &[u8], look: &mut dyn FnMut(u64)) {
         match Event::decode(bytes) {
             Ok(event) => {
+                tracing::trace!(?event, "event");
                 let unexplained = event.leg == Leg::Downstream
                     && event.kind == Kind::Response
                     && event.prev.is_none();

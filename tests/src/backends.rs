@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -162,6 +163,17 @@ impl Backends {
             "failed to read backend's answer: it ended"
         );
         serde_json::from_str(&line).context("failed to parse backend's answer")
+    }
+
+    /// Waits until a behavior is done with all its connections.
+    pub fn closed(&mut self, behavior: Behavior) -> Result<()> {
+        crate::wait::until("the backend's close", Duration::from_secs(5), || {
+            let seen = match self.seen() {
+                Ok(seen) => seen.get(&behavior.port()).copied().unwrap_or_default(),
+                Err(error) => return Some(Err(error)),
+            };
+            (seen.connections > 0 && seen.connections == seen.closed).then_some(Ok(()))
+        })?
     }
 
     /// Requests that a behavior has read so far.

@@ -68,10 +68,11 @@ fn a_retry_that_fails_too_leaves_the_failure_visible() -> Result<()> {
 
 #[test]
 fn a_race_on_a_pooled_connection_is_hidden_by_nginxs_own_retry() -> Result<()> {
-    let world = World::new()?;
+    let mut world = World::new()?;
     let agent = world.agent()?;
     let mut client = Connection::open(&world.bed, world.at(Listener::PooledRetry))?;
     assert_eq!(client.get("/race/1")?.status, Some(200));
+    world.backends.closed(B::Race)?;
     assert_eq!(client.get("/race/2")?.status, Some(200));
     let findings = world.others(agent)?;
     let mut differences = Differences::default();
@@ -138,7 +139,7 @@ fn under_tls_a_hidden_retry_is_known_too() -> Result<()> {
 
 #[test]
 fn under_tls_one_connection_can_carry_success_and_failure() -> Result<()> {
-    let world = World::new()?;
+    let mut world = World::new()?;
     let agent = world.agent()?;
     let mut client = TlsConnection::open(&world.bed, world.at(Listener::TlsPooled))?;
     for (path, status) in [
@@ -149,6 +150,9 @@ fn under_tls_one_connection_can_carry_success_and_failure() -> Result<()> {
         ("/race/5", 502),
     ] {
         assert_eq!(client.get(path)?.status, Some(status), "{path}");
+        if path == "/race/4" {
+            world.backends.closed(B::Race)?;
+        }
     }
     let findings = world.others(agent)?;
     let mut differences = Differences::default();

@@ -136,6 +136,9 @@ fn not_http(facts: &Facts) -> Support {
     if event.flags.any(flag::NOT_HTTP) {
         return high(vec!["the response does not begin with an HTTP status line".to_owned()]);
     }
+    if event.handshake {
+        return medium(vec!["the TLS handshake with the backend did not succeed".to_owned()]);
+    }
     medium(vec![format!(
         "the controller closed {} after the response's head had come ({}) and answered with an \
          error of its own",

@@ -91,20 +91,32 @@ fn connect_outcome(flow: &Flow, controller: Controller, timers: &Timers) -> Opti
 /// Whether the bytes alone prove that an exchange was cut; else the client's leg must show it.
 fn certain(flow: &Flow) -> bool {
     let event = &flow.failure;
-    if event.phase == Phase::Request {
-        return true;
+    if event.protocol != Some(Protocol::Http1) {
+        return unreadable(flow);
     }
-    let readable = event.protocol == Some(Protocol::Http1)
-        && event.framing != framing::UNKNOWN
-        && !event.flags.any(flag::EARLY);
-    readable || client_saw(&flow.ending)
+    let readable = event.framing != framing::UNKNOWN && !event.flags.any(flag::EARLY);
+    event.phase == Phase::Request || readable || client_saw(&flow.ending)
+}
+
+/// On a leg that cannot be read, what looks like an open request may be a message of a WebSocket,
+/// and its end an orderly one: only an answer to the client, or a retry, tells.
+fn unreadable(flow: &Flow) -> bool {
+    let waiting = flow.failure.phase == Phase::Request;
+    match &flow.ending {
+        Ending::Answered(down) => down.status.map_or(waiting, |status| status >= 500),
+        Ending::Retried(_) => waiting || flow.failure.handshake,
+        Ending::Cut(_) | Ending::Aborted | Ending::Unknown => false,
+    }
 }
 
 /// Whether the client's leg shows a failure.
 fn client_saw(ending: &Ending) -> bool {
     match ending {
         Ending::Answered(down) => down.status.is_some_and(|status| status >= 500),
-        Ending::Cut(_) => true,
+        Ending::Cut(down) => {
+            let http = down.protocol == Some(Protocol::Http1);
+            http && (down.framing != framing::UNKNOWN || down.phase == Phase::Request)
+        }
         Ending::Aborted | Ending::Retried(_) | Ending::Unknown => false,
     }
 }
@@ -128,8 +140,15 @@ fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outco
         return failed.then_some(Outcome::ResponseTimeout);
     }
     let head_complete = event.status.is_some();
+    // What came was not read: the client was too slow for it, not the backend.
+    if event.unread > 0 && !matches!(&flow.ending, Ending::Answered(_)) {
+        return None;
+    }
     match &flow.ending {
         Ending::Aborted => None,
+        Ending::Answered(down) if event.handshake => {
+            down.status.is_none_or(|status| status >= 500).then_some(Outcome::BadResponse)
+        }
         Ending::Answered(down) if down.status.is_some_and(|status| status >= 500) => {
             // It had a head and still answered with an error of its own: it refused that head
             // (too large, invalid), unless it waited for the rest until its timer fired.
@@ -139,10 +158,17 @@ fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outco
                 Some(Outcome::ResponseStalled)
             }
         }
+        // The answer cannot be read: only a timer tells a stalled response from one that was not
+        // wanted any more.
+        Ending::Answered(down) if down.status.is_none() => {
+            timer().then_some(Outcome::ResponseStalled)
+        }
         // It answered otherwise: by what the response told it to (X-Accel-Redirect, an error page).
         Ending::Answered(_) => None,
         Ending::Cut(_) => Some(Outcome::ResponseStalled),
-        Ending::Retried(_) if head_complete => Some(Outcome::BadResponse),
+        // What looks like a retry may be where the response sent it (X-Accel-Redirect, an error
+        // page on another upstream).
+        Ending::Retried(_) if head_complete => timer().then_some(Outcome::ResponseStalled),
         Ending::Retried(_) => Some(Outcome::ResponseStalled),
         Ending::Unknown => timer().then_some(Outcome::ResponseStalled),
     }

@@ -238,6 +238,7 @@ pub fn offsets(btf: &Btf) -> Result<Config> {
         snd_una: of("tcp_sock", "snd_una")?,
         snd_nxt: of("tcp_sock", "snd_nxt")?,
         rcv_nxt: of("tcp_sock", "rcv_nxt")?,
+        copied_seq: of("tcp_sock", "copied_seq")?,
         task_tgid: of("task_struct", "tgid")?,
         task_flags: of("task_struct", "flags")?,
         task_leader: of("task_struct", "group_leader")?,
