@@ -34,6 +34,10 @@ pub mod kind {
     /// The thread that has just released a failed attempt (`prev_*`) closed a client connection,
     /// or a client connection that had been joined to a failed attempt ended.
     pub const DOWN_END: u8 = 11;
+    /// A client got an error right after its thread had released a complete response that was
+    /// asked for after the client's request. A downstream sample, but its `remote_*` are the
+    /// backend's.
+    pub const REFUSED: u8 = 12;
 }
 
 /// [`Sample::role`]: which leg.

@@ -308,11 +308,23 @@ fn unread_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>, frames: b
     }
     conn.response_time = now();
     if conn.proto == proto::TLS && conn.exchange == 0 {
-        conn.phase = phase::RESPONSE;
-        conn.last_time = conn.response_time;
+        handshake_answer(conn, packet);
         return;
     }
     begin_response(conn, packet, tcp);
+}
+
+/// The backend's part of the TLS handshake, unless it speaks something else.
+#[inline(always)]
+fn handshake_answer(conn: &mut Conn, packet: &Packet) {
+    conn.phase = phase::RESPONSE;
+    conn.last_time = conn.response_time;
+    // Alert, handshake or (behind a HelloRetryRequest) ChangeCipherSpec: RFC 8446 section 5.1.
+    let Some(record) = packet.bytes::<3>(0) else { return };
+    if record[0] < 0x14 || record[0] > 0x16 || record[1] != 3 {
+        conn.flags |= flag::NOT_HTTP | flag::FAILED;
+        emit(conn, kind::RESPONSE, &Moment::at(conn.response_time, false));
+    }
 }
 
 /// A connection whose request was not seen: only a status line tells what it is.
@@ -467,9 +479,31 @@ fn downstream_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>, time:
     if process && link::pending(time) {
         joined = join(conn, time);
     }
-    if joined || conn.status >= 502 && conn.status <= 504 || conn.status == 500 {
+    let error = conn.status >= 502 && conn.status <= 504 || conn.status == 500;
+    if error && process && !joined && refused(conn, time) {
+        return;
+    }
+    if joined || error {
         emit(conn, kind::RESPONSE, &Moment::at(time, process));
     }
+}
+
+/// An error of the controller's own, although a complete response had come for this request.
+#[inline(always)]
+fn refused(conn: &mut Conn, time: u64) -> bool {
+    if conn.request_time == 0 {
+        return false;
+    }
+    let Some(finished) = link::finished_since(conn.request_time) else { return false };
+    if finished.status == conn.status as u32 {
+        return false; // relayed as it was
+    }
+    let client = (conn.remote, conn.remote_port);
+    conn.remote = finished.remote;
+    conn.remote_port = finished.remote_port as u16;
+    emit(conn, kind::REFUSED, &Moment::at(time, true));
+    (conn.remote, conn.remote_port) = client;
+    true
 }
 
 /// Takes what this thread released, if anything, as the reason of what it now does downstream.

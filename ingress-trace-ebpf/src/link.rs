@@ -2,7 +2,7 @@
 //! the retry or answers the client. Kept per thread, looked up only while something fails.
 use crate::{
     conn::Conn,
-    maps::{RELEASED, RELEASED_UNTIL},
+    maps::{FINISHED, RELEASED, RELEASED_UNTIL},
     sock::Task,
 };
 
@@ -18,6 +18,45 @@ pub struct Released {
     pub exchange: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+/// A complete exchange whose connection was released: if its thread then answers a client with an
+/// error, it did not like the response.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Finished {
+    /// When its request was sent.
+    pub request_time: u64,
+    /// The backend.
+    pub remote: [u32; 4],
+    /// Its port.
+    pub remote_port: u32,
+    /// Its status.
+    pub status: u32,
+}
+
+/// Remembers that the current thread released a complete exchange.
+#[inline(always)]
+pub fn finish(conn: &Conn) {
+    let (tid, _) = Task::current().ids();
+    let finished = Finished {
+        request_time: conn.request_time,
+        remote: conn.remote,
+        remote_port: conn.remote_port as u32,
+        status: conn.status as u32,
+    };
+    // Full maps evict the oldest: a refusal would be told as an error without an upstream.
+    let _ = FINISHED.insert(tid, finished, 0);
+}
+
+/// The complete exchange that the current thread released last, if it began after `request_time`.
+#[inline(always)]
+pub fn finished_since(request_time: u64) -> Option<Finished> {
+    let (tid, _) = Task::current().ids();
+    // SAFETY: copied at once; only this thread writes under its own id.
+    let finished = unsafe { FINISHED.get(tid) }.copied()?;
+    let _ = FINISHED.remove(tid);
+    if finished.request_time >= request_time { Some(finished) } else { None }
 }
 
 /// How long a released attempt waits for what its thread does next, in nanoseconds.

@@ -9,7 +9,10 @@ use ingress_trace_common::{
     config::{Config, NAME_LEN},
 };
 
-use crate::{conn::Conn, link::Released};
+use crate::{
+    conn::Conn,
+    link::{Finished, Released},
+};
 
 const BPF_F_NO_PREALLOC: u32 = 1;
 
@@ -41,6 +44,10 @@ pub static RELEASED: LruHashMap<u32, Released> = LruHashMap::with_max_entries(81
 /// Until when `RELEASED` may hold something: spares the look-up while nothing fails.
 #[map]
 pub static RELEASED_UNTIL: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The complete exchange whose connection a thread released last.
+#[map]
+pub static FINISHED: LruHashMap<u32, Finished> = LruHashMap::with_max_entries(8192, 0);
 
 /// Names of the processes that are data planes (when `Config::names` is set).
 #[map]

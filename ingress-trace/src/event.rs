@@ -62,6 +62,8 @@ pub enum Kind {
     DownWrite,
     /// A client's connection ended.
     DownEnd,
+    /// A client got an error although a complete response had come; `remote` is the backend.
+    Refused,
 }
 
 /// Facts of [`sample::flag`].
@@ -210,6 +212,7 @@ fn kind_of(value: u8) -> Result<Kind, DecodeError> {
         kind::RETRY => Kind::Retry,
         kind::DOWN_WRITE => Kind::DownWrite,
         kind::DOWN_END => Kind::DownEnd,
+        kind::REFUSED => Kind::Refused,
         other => return Err(DecodeError::Field("kind", other)),
     })
 }

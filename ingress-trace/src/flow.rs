@@ -154,7 +154,7 @@ impl Joiner {
             self.follow(prev, Next::Client(Box::new(event)));
         } else if event.kind == Kind::DownEnd {
             self.client_left(event);
-        } else if event.kind == Kind::Response {
+        } else if matches!(event.kind, Kind::Response | Kind::Refused) {
             self.answered(event);
         }
     }

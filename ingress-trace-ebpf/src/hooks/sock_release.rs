@@ -5,12 +5,12 @@ use aya_ebpf::{
     macros::cgroup_sock,
     programs::SockContext,
 };
-use ingress_trace_common::sample::{flag, kind, role};
+use ingress_trace_common::sample::{flag, kind, phase, role};
 
 use crate::{
     conn::Conn,
     emit::Moment,
-    outcome,
+    link, outcome,
     sock::{Task, now},
 };
 
@@ -45,6 +45,9 @@ pub fn release(context: SockContext) -> i32 {
     } else if state == BPF_TCP_FIN_WAIT1 || state == BPF_TCP_FIN_WAIT2 {
         // Shut down before (HAProxy): no state change follows that could tell.
         outcome::given_up(conn, &moment);
+    }
+    if conn.exchange > 0 && !conn.has(flag::FAILED) && conn.phase == phase::RESPONSE {
+        link::finish(conn);
     }
     if failed_before {
         outcome::released_later(conn, time);

@@ -9,7 +9,7 @@ use super::evidence::{Shortage, errno_name};
 use super::reading::{Reading, age, errno, read};
 use super::taxonomy::{Controller, Outcome, Phase};
 use super::timers::{Timer, Timers};
-use crate::event::{Event, Leg};
+use crate::event::{Event, Kind, Leg};
 use crate::finding::{Backend, Finding, Ingress};
 use crate::flow::{Ending, Flow};
 use crate::profiles;
@@ -72,6 +72,7 @@ fn base(
     context: &Context,
 ) -> Finding {
     let upstream = event.leg == Leg::Upstream;
+    let addressed = upstream || event.kind == Kind::Refused;
     let exchange = upstream && reading.phase != Some(Phase::Connect);
     let adopted = event.flags.any(flag::ADOPTED);
     let connected = event.established_time.unwrap_or(event.time);
@@ -91,7 +92,7 @@ fn base(
             pid: (event.pid != 0).then_some(event.pid),
             ..context.ingress.clone()
         },
-        backend: upstream.then(|| Backend {
+        backend: addressed.then(|| Backend {
             namespace: None,
             service: None,
             pod: None,

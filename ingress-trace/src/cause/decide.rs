@@ -7,7 +7,7 @@ use ingress_trace_common::sample::flag;
 use super::evidence::{Shortage, errno_name, span};
 use super::reading::{Reading, age, errno};
 use super::taxonomy::{Cause, Confidence, Outcome, Phase};
-use crate::event::Event;
+use crate::event::{Event, Kind};
 use crate::flow::{Ending, Flow};
 use crate::limits::ProcessUsage;
 
@@ -134,7 +134,15 @@ fn not_http(facts: &Facts) -> Support {
     }
     let event = event(facts);
     if event.flags.any(flag::NOT_HTTP) {
-        return high(vec!["the response does not begin with an HTTP status line".to_owned()]);
+        let expected = if event.handshake { "a TLS record" } else { "an HTTP status line" };
+        return high(vec![format!("the response does not begin with {expected}")]);
+    }
+    if event.kind == Kind::Refused {
+        return medium(vec![format!(
+            "a complete response had come from {}, and the controller answered {} all the same",
+            event.remote,
+            event.status.unwrap_or(0)
+        )]);
     }
     if event.handshake {
         return medium(vec!["the TLS handshake with the backend did not succeed".to_owned()]);

@@ -38,6 +38,9 @@ pub struct Reading {
 /// Reads a flow; `None` when it is no failure of an upstream (or not certainly one).
 pub fn read(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Reading> {
     let event = &flow.failure;
+    if event.kind == Kind::Refused {
+        return Some(Reading { outcome: Outcome::BadResponse, phase: Some(Phase::Response) });
+    }
     if event.leg == Leg::Downstream {
         return Some(Reading { outcome: Outcome::NoUpstream, phase: None });
     }
@@ -57,7 +60,7 @@ pub fn read(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Read
         }
         Kind::Response => at(Outcome::ErrorStatus, Phase::Response),
         Kind::Reset | Kind::Closed | Kind::Broken => None,
-        Kind::Released | Kind::Retry | Kind::DownWrite | Kind::DownEnd => None,
+        Kind::Released | Kind::Retry | Kind::DownWrite | Kind::DownEnd | Kind::Refused => None,
     }
 }
 
@@ -125,21 +128,33 @@ fn timeout(event: &Event) -> Outcome {
     if phase(event) == Phase::Response { Outcome::ResponseStalled } else { Outcome::ResponseTimeout }
 }
 
+/// Shortest time that a controller waits for a backend before it gives up: timers are longer.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// The controller closed its side: a timer, a response it does not accept, or a client that left.
 fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outcome> {
     let event = &flow.failure;
     let timer = || timers.agrees(controller, Timer::Read, age(event));
+    let readable = event.protocol == Some(Protocol::Http1);
     if phase(event) == Phase::Request {
         let failed = match &flow.ending {
             Ending::Aborted => false,
-            // An answer below 500 is about the client's own request (a body too large, ...).
-            Ending::Answered(down) => down.status.is_none_or(|status| status >= 500),
-            Ending::Cut(_) | Ending::Retried(_) => true,
-            Ending::Unknown => timer(),
+            // An answer below 500 is about the client's own request (a body too large, ...). Where
+            // neither leg can be read, a controller that gives up at once has had its answer.
+            Ending::Answered(down) => match down.status {
+                Some(status) => status >= 500,
+                None => readable || age(event) >= PATIENCE,
+            },
+            Ending::Retried(_) => true,
+            // Cut without an answer: its own timer, or one for a client that sends too slowly.
+            Ending::Cut(_) | Ending::Unknown => timer(),
         };
         return failed.then_some(Outcome::ResponseTimeout);
     }
-    let head_complete = event.status.is_some();
+    let head_complete = event.status.is_some() && event.framing != framing::HEAD_CUT;
+    if event.framing == framing::UNKNOWN && !client_saw(&flow.ending) {
+        return None;
+    }
     // What came was not read: the client was too slow for it, not the backend.
     if event.unread > 0 && !matches!(&flow.ending, Ending::Answered(_)) {
         return None;
@@ -152,11 +167,9 @@ fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outco
         Ending::Answered(down) if down.status.is_some_and(|status| status >= 500) => {
             // It had a head and still answered with an error of its own: it refused that head
             // (too large, invalid), unless it waited for the rest until its timer fired.
-            if head_complete && !timers.agrees(controller, Timer::Read, age(event)) {
-                Some(Outcome::BadResponse)
-            } else {
-                Some(Outcome::ResponseStalled)
-            }
+            let waited = down.status == Some(504) || timer();
+            let refused = head_complete && !waited;
+            Some(if refused { Outcome::BadResponse } else { Outcome::ResponseStalled })
         }
         // The answer cannot be read: only a timer tells a stalled response from one that was not
         // wanted any more.
@@ -165,6 +178,8 @@ fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outco
         }
         // It answered otherwise: by what the response told it to (X-Accel-Redirect, an error page).
         Ending::Answered(_) => None,
+        // Cut at once: not for want of bytes, but for what they are (a chunk without a size).
+        Ending::Cut(_) if age(event) < PATIENCE && !timer() => Some(Outcome::BadResponse),
         Ending::Cut(_) => Some(Outcome::ResponseStalled),
         // What looks like a retry may be where the response sent it (X-Accel-Redirect, an error
         // page on another upstream).
