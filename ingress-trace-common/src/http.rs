@@ -10,7 +10,7 @@ pub const RESPONSE_KEPT: usize = 2048;
 pub const WINDOW: usize = 1024;
 /// Readable bytes behind what is kept, so that a look ahead (at most a host),
 /// and what is appended behind a head, need no check.
-pub const PAD: usize = 264;
+pub const PAD: usize = 520;
 /// A kept request head.
 pub type RequestHead = [u8; REQUEST_KEPT + PAD];
 /// A kept response head.
@@ -381,3 +381,11 @@ pub fn proxy_header(head: &RequestHead, len: u32) -> u32 {
         0
     }
 }
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "http_request_tests.rs"]
+mod request_tests;

@@ -97,8 +97,6 @@ pub mod flag {
     /// The peer's RST carried an ACK (`tcp_send_active_reset`: a live socket aborted), as against
     /// the RST that answers a segment to a socket that is gone.
     pub const RST_ACK: u16 = 1 << 8;
-    /// The process was exiting when it released the socket (PF_EXITING).
-    pub const EXITING: u16 = 1 << 9;
     /// The peer's FIN had come before this exchange's request was sent.
     pub const FIN_BEFORE: u16 = 1 << 10;
     /// The request is a HEAD.
@@ -221,3 +219,7 @@ impl Sample {
         unsafe { &*core::ptr::from_ref(self).cast() }
     }
 }
+
+#[cfg(test)]
+#[path = "sample_tests.rs"]
+mod tests;

@@ -61,6 +61,16 @@ pub struct Conn {
     pub framing: u8,
     /// SYN_SENT was entered: routing had succeeded.
     pub syn_sent: u8,
+    // Bytes of their own and not bits of `flags`: they are written without the socket's lock, by
+    // hooks that may run on two CPUs at once.
+    /// The peer's FIN came.
+    pub fin_in: u8,
+    /// The peer's RST came.
+    pub rst_in: u8,
+    /// That RST carried an ACK.
+    pub rst_ack: u8,
+    /// The application let go of the socket.
+    pub released: u8,
     pub reserved: [u8; 3],
     pub remote: [u32; 4],
     pub local: [u32; 4],
@@ -115,6 +125,17 @@ impl Conn {
         self.flags & flag != 0
     }
 
+    /// All facts, as they travel.
+    #[inline(always)]
+    pub fn all_flags(&self) -> u16 {
+        let bit = |set: u8, flag: u16| if set != 0 { flag } else { 0 };
+        self.flags
+            | bit(self.fin_in, flag::FIN_IN)
+            | bit(self.rst_in, flag::RST_IN)
+            | bit(self.rst_ack, flag::RST_ACK)
+            | bit(self.released, flag::RELEASED)
+    }
+
     #[inline(always)]
     pub fn set_ends(&mut self, ends: &Ends) {
         self.local = ends.local;
@@ -143,7 +164,7 @@ impl Conn {
         if acked as i32 <= 0 {
             acked = 0;
         }
-        if self.has(flag::RST_ACK) {
+        if self.rst_ack != 0 {
             let reset = self.reset_ack.wrapping_sub(self.request_start);
             if reset as i32 > acked as i32 {
                 acked = reset;

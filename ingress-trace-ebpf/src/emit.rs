@@ -95,7 +95,7 @@ fn send(conn: &Conn, what: u8, moment: &Moment) {
     // SAFETY: reserved memory of the right size; every field but the strings is written here, and
     // the strings are valid up to their lengths.
     let sample = unsafe { &mut *entry.as_mut_ptr() };
-    let mut flags = conn.flags;
+    let mut flags = conn.all_flags();
     sample.tid = conn.tid;
     sample.tgid = conn.tgid;
     if moment.process != 0 {

@@ -24,8 +24,10 @@ use crate::{
 const TLS_REQUEST: u32 = 35;
 /// Smallest data that opens an exchange while payload is not read, for the same reason.
 const UNREAD_REQUEST: u32 = 40;
-/// Most of a head that is taken from one later segment.
+/// Most of a request head that is taken from one later segment.
 const APPENDED: usize = 256;
+/// Most of a response head that is taken from one later segment.
+const MORE: usize = 512;
 
 #[inline(always)]
 fn after(a: u32, b: u32) -> bool {
@@ -226,9 +228,8 @@ fn begin_request(conn: &mut Conn, start: u32) {
     conn.request_time = time;
     conn.request_start = start;
     conn.request_bytes = conn.request_end.wrapping_sub(start) as u64;
-    let kept = flag::SYN | flag::FIN_IN | flag::RST_IN | flag::ADOPTED;
-    let mut flags = conn.flags & kept;
-    if flags & flag::FIN_IN != 0 {
+    let mut flags = conn.flags & (flag::SYN | flag::ADOPTED);
+    if conn.fin_in != 0 {
         flags |= flag::FIN_BEFORE;
     }
     if conn.request_kept != 0 && first(conn) == *b"HEAD" {
@@ -312,6 +313,34 @@ fn unread_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>, frames: b
         return;
     }
     begin_response(conn, packet, tcp);
+}
+
+/// Whether method and path of both requests are the same (1) or not (0). A global function: verified
+/// once, by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn same_request(conn: *const Conn, finished: *const link::Finished) -> u32 {
+    // SAFETY: null or whole values, as the verifier makes sure at every call.
+    let (Some(conn), Some(finished)) = (unsafe { (conn.as_ref(), finished.as_ref()) }) else {
+        return 0;
+    };
+    let mut spaces = 0;
+    let mut i = 0;
+    while i < link::REQUEST_LINE {
+        let byte = conn.request_head[i];
+        if byte != finished.request[i] {
+            return 0;
+        }
+        if byte == b'?' {
+            return 1;
+        }
+        spaces += (byte == b' ') as u32;
+        if spaces == 2 {
+            return 1;
+        }
+        i += 1;
+    }
+    1
 }
 
 /// The backend's part of the TLS handshake, unless it speaks something else.
@@ -494,9 +523,10 @@ fn refused(conn: &mut Conn, time: u64) -> bool {
     if conn.request_time == 0 {
         return false;
     }
-    let Some(finished) = link::finished_since(conn.request_time) else { return false };
-    if finished.status == conn.status as u32 {
-        return false; // relayed as it was
+    let Some(finished) = link::finished_since(conn.request_time, time) else { return false };
+    // The same status was relayed as it was; another request is a subrequest's (authentication).
+    if finished.status == conn.status as u32 || same_request(conn, finished) == 0 {
+        return false;
     }
     let client = (conn.remote, conn.remote_port);
     conn.remote = finished.remote;
@@ -580,7 +610,7 @@ fn append(conn: &mut Conn, packet: &Packet) {
     let kept = conn.response_kept;
     if (kept as usize) < RESPONSE_KEPT {
         let head = conn.response_head.as_mut_ptr();
-        let more = packet.append::<APPENDED, RESPONSE_KEPT>(head, kept);
+        let more = packet.append::<MORE, RESPONSE_KEPT>(head, kept);
         // What hangs over is not looked at.
         conn.response_kept = (kept + more).min(RESPONSE_KEPT as u32);
     }

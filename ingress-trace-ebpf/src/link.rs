@@ -33,13 +33,27 @@ pub struct Finished {
     pub remote_port: u32,
     /// Its status.
     pub status: u32,
+    /// When its connection was released.
+    pub time: u64,
+    /// The beginning of its request.
+    pub request: [u8; REQUEST_LINE],
 }
+
+/// Bytes of a request that are compared.
+pub const REQUEST_LINE: usize = 64;
+
+/// Longest time between the release and the answer to the client: they are one piece of work.
+const AT_ONCE: u64 = 1_000_000;
 
 /// Remembers that the current thread released a complete exchange.
 #[inline(always)]
-pub fn finish(conn: &Conn) {
+pub fn finish(conn: &Conn, time: u64) {
     let (tid, _) = Task::current().ids();
+    let mut request = [0; REQUEST_LINE];
+    request.copy_from_slice(&conn.request_head[..REQUEST_LINE]);
     let finished = Finished {
+        time,
+        request,
         request_time: conn.request_time,
         remote: conn.remote,
         remote_port: conn.remote_port as u32,
@@ -49,14 +63,15 @@ pub fn finish(conn: &Conn) {
     let _ = FINISHED.insert(tid, finished, 0);
 }
 
-/// The complete exchange that the current thread released last, if it began after `request_time`.
+/// The complete exchange that the current thread has just released, if it began after
+/// `request_time`.
 #[inline(always)]
-pub fn finished_since(request_time: u64) -> Option<Finished> {
+pub fn finished_since(request_time: u64, now: u64) -> Option<&'static Finished> {
     let (tid, _) = Task::current().ids();
-    // SAFETY: copied at once; only this thread writes under its own id.
-    let finished = unsafe { FINISHED.get(tid) }.copied()?;
-    let _ = FINISHED.remove(tid);
-    if finished.request_time >= request_time { Some(finished) } else { None }
+    // SAFETY: only this thread writes under its own id.
+    let finished = unsafe { FINISHED.get(tid) }?;
+    let at_once = now.wrapping_sub(finished.time) < AT_ONCE;
+    if at_once && finished.request_time >= request_time { Some(finished) } else { None }
 }
 
 /// How long a released attempt waits for what its thread does next, in nanoseconds.

@@ -44,7 +44,9 @@ pub fn ended_by_peer(conn: &mut Conn, what: u8, fin: bool, moment: &Moment) {
         if conn.proto != proto::HTTP1 {
             // Whether a response was complete cannot be read: the client's leg must tell. A FIN is
             // the everyday end, so only a RST is worth asking.
-            if !fin || handshake(conn) {
+            // A RST behind the peer's own FIN answers our farewell (close_notify).
+            let reset = !fin && conn.fin_in == 0;
+            if reset || (fin && (handshake(conn) || tickets(conn))) {
                 fail(conn, what, moment);
             }
             return;
@@ -56,6 +58,15 @@ pub fn ended_by_peer(conn: &mut Conn, what: u8, fin: bool, moment: &Moment) {
             fail(conn, what, moment);
         }
     }
+}
+
+/// Most bytes of TLS session tickets: what came may be these, and no response.
+const TICKETS: u64 = 4096;
+
+/// Whether what looks like the first response of a TLS connection may be session tickets.
+#[inline(always)]
+fn tickets(conn: &Conn) -> bool {
+    conn.proto == proto::TLS && conn.exchange == 1 && conn.response_bytes < TICKETS
 }
 
 /// Whether the connection is still in its TLS handshake.
@@ -70,7 +81,7 @@ pub fn given_up(conn: &mut Conn, moment: &Moment) {
     if conn.has(flag::FAILED) {
         return;
     }
-    let fin = conn.has(flag::FIN_IN);
+    let fin = conn.fin_in != 0;
     let open = conn.phase == phase::REQUEST
         || handshake(conn)
         || (conn.phase == phase::RESPONSE
@@ -80,6 +91,8 @@ pub fn given_up(conn: &mut Conn, moment: &Moment) {
         // The peer's FIN came while the request was on its way, and was noticed only now.
         let what = if fin { kind::CLOSED } else { kind::GAVE_UP };
         fail(conn, what, moment);
+    } else if conn.proto == proto::HTTP1 && conn.phase == phase::RESPONSE {
+        link::finish(conn, moment.time);
     }
 }
 
@@ -109,7 +122,7 @@ pub fn downstream_released(conn: &mut Conn, time: u64) {
             conn.flags |= flag::COMPLETE;
         }
     }
-    if open && conn.has(flag::FIN_IN | flag::RST_IN) {
+    if open && (conn.fin_in | conn.rst_in) != 0 {
         count(conn, counted::ABORT, 0, 0);
     }
     let mut tell = open && conn.has(flag::JOINED);

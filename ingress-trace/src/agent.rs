@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::{Capture, Targets};
@@ -24,6 +24,12 @@ use crate::watched::Watched;
 const DRAIN: Duration = Duration::from_millis(25);
 /// How often targets, counts and losses are looked at.
 const REFRESH: Duration = Duration::from_secs(1);
+
+/// Scrapes that may wait at once.
+const ASKED: usize = 16;
+
+/// Requests for counts as of now.
+type Asked = mpsc::Receiver<oneshot::Sender<()>>;
 
 /// What a command asks of the agent.
 pub struct Options {
@@ -51,7 +57,8 @@ pub async fn run(options: Options) -> Result<()> {
         Some(address) => Some(Page::bind(address).await?),
         None => None,
     };
-    let shown = Shown::default();
+    let (fresh, mut asked) = mpsc::channel(ASKED);
+    let shown = Shown { fresh: Some(fresh), ..Shown::default() };
     let watched = watch(&options, &environment)?;
     let line = Line::new(&options.capture, options.targets.node()?, Arc::clone(&shown.metrics));
     let (end, ended) = oneshot::channel::<()>();
@@ -62,7 +69,9 @@ pub async fn run(options: Options) -> Result<()> {
         }))
     });
     shown.ready.store(true, Ordering::Relaxed);
-    let result = Agent { watched, line, shown, out: options.out }.work(&mut stop).await;
+    let result = Agent { watched, line, shown, out: options.out }
+        .work(&mut stop, &mut asked)
+        .await;
     drop(end);
     if let Some(serving) = serving {
         serving.await.context("the HTTP server's task ended")??;
@@ -100,7 +109,7 @@ struct Agent {
 }
 
 impl Agent {
-    async fn work(mut self, stop: &mut Stop) -> Result<()> {
+    async fn work(mut self, stop: &mut Stop, asked: &mut Asked) -> Result<()> {
         let mut drain = ticks(DRAIN);
         let mut refresh = ticks(REFRESH);
         self.count()?;
@@ -113,6 +122,11 @@ impl Agent {
                         tracing::warn!(error = format!("{error:#}"), "failed to refresh targets");
                     }
                     self.count()?;
+                }
+                Some(done) = asked.recv() => {
+                    self.count()?;
+                    // Nobody waits any more: as good.
+                    let _ = done.send(());
                 }
                 _ = drain.tick() => {
                     if self.step(monotonic())? == Reader::Gone {

@@ -277,3 +277,11 @@ fn absolute(target: &str) -> Option<(String, String)> {
     let path = if path.is_empty() { "/" } else { path };
     Some((host.to_owned(), path.to_owned()))
 }
+
+#[cfg(test)]
+#[path = "event_example.rs"]
+pub(crate) mod example;
+
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod tests;

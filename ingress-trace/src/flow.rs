@@ -39,6 +39,8 @@ pub struct Waits {
     pub settle: u64,
     /// From a failure to its release, when the application is slow to notice.
     pub release: u64,
+    /// From a backend's own error to its relay, when the controller waits for the body.
+    pub relay: u64,
     /// From a failure to the end of a retry.
     pub retry: u64,
 }
@@ -289,6 +291,9 @@ impl Joiner {
                 .or_else(|| expired(failed, self.waits.retry, now)),
             Next::Nothing => match open.released {
                 Some((_, time)) => expired(time, self.waits.settle, now),
+                None if open.failure.kind == Kind::Response => {
+                    expired(failed, self.waits.relay, now)
+                }
                 None => expired(failed, self.waits.release, now),
             },
         }
@@ -379,3 +384,7 @@ fn relays(answer: &Event, error: &Event) -> bool {
             _ => true,
         }
 }
+
+#[cfg(test)]
+#[path = "flow_tests.rs"]
+mod tests;

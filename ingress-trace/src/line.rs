@@ -20,6 +20,8 @@ use crate::watched::Watched;
 const ORDER: u64 = 50_000_000;
 /// How long an application may take to let go of a failed connection.
 const RELEASE: u64 = 1_000_000_000;
+/// How long a backend's own error waits to be relayed: what is late is not joined any more.
+const RELAY: u64 = 3_000_000_000;
 /// How long a failure waits for the end of its retry.
 const RETRY: u64 = 15_000_000_000;
 /// How long before a client's request an unreadable exchange may have begun.
@@ -40,7 +42,12 @@ impl Line {
         let settle = u64::try_from(capture.settle.as_nanos()).unwrap_or(u64::MAX);
         Self {
             settle: Settle::new(settle.min(ORDER)),
-            joiner: Joiner::new(Waits { settle, release: settle.max(RELEASE), retry: RETRY }),
+            joiner: Joiner::new(Waits {
+                settle,
+                release: settle.max(RELEASE),
+                relay: settle.max(RELAY),
+                retry: RETRY,
+            }),
             timers: Timers::default(),
             node,
             metrics,

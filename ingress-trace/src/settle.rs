@@ -44,3 +44,7 @@ impl Settle {
         full
     }
 }
+
+#[cfg(test)]
+#[path = "settle_tests.rs"]
+mod tests;

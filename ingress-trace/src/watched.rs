@@ -162,8 +162,9 @@ impl Watched {
     }
 
     fn report_once(&mut self, problem: String) {
-        if self.reported.len() < REMEMBERED && self.reported.insert(problem.clone()) {
+        if self.reported.len() < REMEMBERED && !self.reported.contains(&problem) {
             tracing::warn!(problem, "target not watched");
+            self.reported.insert(problem);
         }
     }
 

@@ -6,6 +6,7 @@ pub mod backends;
 pub mod bed;
 pub mod cgroup;
 pub mod client;
+pub mod edge;
 pub mod expect;
 pub mod kernel;
 pub mod log;

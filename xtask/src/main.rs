@@ -40,6 +40,18 @@ enum Task {
         #[arg(long)]
         quick: bool,
     },
+    /// Set up, build, and measure what the agent costs against a run without it (root)
+    Bench {
+        /// Under two minutes instead of under ten
+        #[arg(long)]
+        quick: bool,
+        /// Alternating pairs of runs with and without the agent
+        #[arg(long, value_name = "N")]
+        pairs: Option<u32>,
+        /// Only this part: pairs, programs, storm, latency, line or memory
+        #[arg(long, value_name = "PART")]
+        only: Vec<String>,
+    },
     /// Formatting, clippy on every crate, and cargo-deny where it is installed
     Lint,
 }
@@ -52,6 +64,7 @@ fn main() -> ExitCode {
         Task::Demo => tasks::demo(),
         Task::Test { quick: true } => tasks::test_quick(),
         Task::Test { quick: false } => tasks::test(),
+        Task::Bench { quick, pairs, only } => tasks::bench(quick, pairs, &only),
         Task::Lint => lint::lint(),
     };
     match result {
@@ -71,6 +84,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_benchmark_takes_its_size() {
+        let cli = Cli::try_parse_from(["dev", "bench", "--quick", "--pairs", "7"]);
+        let Task::Bench { quick, pairs, .. } = cli.unwrap().task else {
+            panic!("not bench")
+        };
+        assert_eq!((quick, pairs), (true, Some(7)));
     }
 
     #[test]

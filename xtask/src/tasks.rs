@@ -1,5 +1,5 @@
-//! build, run, demo and test: comes in a task, goes out what cargo, the agent or the tests make
-//! of it. Must not know what is built or tested.
+//! build, run, demo, test and bench: comes in a task, goes out what cargo, the agent or the tests
+//! make of it. Must not know what is built, tested or measured.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -40,6 +40,28 @@ pub fn demo() -> Result<()> {
     become_command(demo.env(AGENT, agent()?))
 }
 
+/// Sets up, builds, and becomes the benchmark.
+pub fn bench(quick: bool, pairs: Option<u32>, only: &[String]) -> Result<()> {
+    setup::everything()?;
+    build()?;
+    step("building the benchmark", || {
+        let mut build = cargo();
+        build.args(["build", "--release", "--package", "tests"]);
+        run_command(build.args(["--features", "bench", "--bin", "bench"]))
+    })?;
+    let mut bench = Command::new(target_dir()?.join("release/bench"));
+    if quick {
+        bench.arg("--quick");
+    }
+    if let Some(pairs) = pairs {
+        bench.arg("--pairs").arg(pairs.to_string());
+    }
+    for part in only {
+        bench.arg("--only").arg(part);
+    }
+    become_command(bench.env(AGENT, agent()?))
+}
+
 /// The tests that need neither root nor a kernel.
 pub fn test_quick() -> Result<()> {
     setup::build_tools()?;
@@ -57,8 +79,9 @@ pub fn test() -> Result<()> {
     test_quick()?;
     step("testing on this kernel", || {
         let mut test = cargo();
+        test.args(["test", "--package", "tests", "--features", "bench"]);
         // One at a time: each has its own namespaces and cgroups, but all share the processors.
-        test.args(["test", "--package", "tests", "--", "--test-threads=1"]);
+        test.args(["--", "--test-threads=1"]);
         run_command(test.env(AGENT, agent()?))
     })
 }

@@ -4,8 +4,6 @@
 use aya_ebpf::{
     bindings::__sk_buff, helpers::bpf_sk_fullsock, macros::cgroup_skb, programs::SkBuffContext,
 };
-use ingress_trace_common::sample::flag;
-
 use crate::{
     conn::Conn,
     exchange,
@@ -53,12 +51,12 @@ fn packet(skb: *mut __sk_buff, egress: bool) {
         }
     }
     if !egress && packet.flags & RST != 0 {
-        conn.flags |= flag::RST_IN;
+        conn.rst_in = 1;
         if packet.flags & ACK != 0 {
-            conn.flags |= flag::RST_ACK;
+            conn.rst_ack = 1;
             conn.reset_ack = packet.ack;
         }
     } else if !egress && packet.flags & FIN != 0 {
-        conn.flags |= flag::FIN_IN;
+        conn.fin_in = 1;
     }
 }

@@ -5,12 +5,12 @@ use aya_ebpf::{
     macros::cgroup_sock,
     programs::SockContext,
 };
-use ingress_trace_common::sample::{flag, kind, phase, role};
+use ingress_trace_common::sample::{flag, kind, role};
 
 use crate::{
     conn::Conn,
     emit::Moment,
-    link, outcome,
+    outcome,
     sock::{Task, now},
 };
 
@@ -22,10 +22,10 @@ pub fn release(context: SockContext) -> i32 {
     let sk = context.sock;
     // SAFETY: the context is the socket; storage knows only sockets that we made it for.
     let Some(conn) = (unsafe { Conn::of(sk.cast()) }) else { return 1 };
-    conn.flags |= flag::RELEASED;
+    conn.released = 1;
     if Task::current().exiting() {
         // The process dies and drops all it had: nothing of that is an upstream's fault.
-        conn.flags |= flag::EXITING | flag::FAILED;
+        conn.flags |= flag::FAILED;
         return 1;
     }
     // SAFETY: the context's own field.
@@ -45,9 +45,6 @@ pub fn release(context: SockContext) -> i32 {
     } else if state == BPF_TCP_FIN_WAIT1 || state == BPF_TCP_FIN_WAIT2 {
         // Shut down before (HAProxy): no state change follows that could tell.
         outcome::given_up(conn, &moment);
-    }
-    if conn.exchange > 0 && !conn.has(flag::FAILED) && conn.phase == phase::RESPONSE {
-        link::finish(conn);
     }
     if failed_before {
         outcome::released_later(conn, time);

@@ -43,7 +43,7 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
     }
     // SAFETY: as in `state`.
     let Some(tcp) = (unsafe { Tcp::of(sk) }) else { return };
-    let released = conn.has(flag::RELEASED);
+    let released = conn.released != 0;
     let mut moment = Moment::with(now(), released, tcp);
     if old == BPF_TCP_SYN_SENT {
         if new == BPF_TCP_CLOSE {
@@ -75,7 +75,7 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
     if new == BPF_TCP_CLOSE_WAIT {
         outcome::ended_by_peer(conn, kind::CLOSED, true, &moment);
     } else if new == BPF_TCP_CLOSE && moment.errno != 0 {
-        let what = if conn.has(flag::RST_IN) { kind::RESET } else { kind::BROKEN };
+        let what = if conn.rst_in != 0 { kind::RESET } else { kind::BROKEN };
         outcome::ended_by_peer(conn, what, false, &moment);
     }
 }

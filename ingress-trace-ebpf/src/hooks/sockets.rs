@@ -72,7 +72,7 @@ fn adopt(sk: *mut core::ffi::c_void) -> bool {
 fn resume(conn: &mut Conn, tcp: Tcp, state: u8) {
     conn.flags = flag::ADOPTED | flag::SYN;
     if state == TCP_CLOSE_WAIT {
-        conn.flags |= flag::FIN_IN;
+        conn.fin_in = 1;
     }
     conn.proto = if config!(http) == 0 { proto::UNREAD } else { proto::UNKNOWN };
     let ends: Ends = tcp.ends();

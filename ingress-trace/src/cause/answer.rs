@@ -64,3 +64,7 @@ fn inferred(event: &Event, reading: Reading, profile: &Profile) -> Option<u16> {
         phase => profile.status(reading.outcome, phase),
     }
 }
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

@@ -131,3 +131,7 @@ fn seconds(nanos: u64) -> f64 {
 fn wall(time: u64, clock: i128) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(time) + clock).unwrap_or(Timestamp::UNIX_EPOCH)
 }
+
+#[cfg(test)]
+#[path = "classify_tests.rs"]
+mod tests;

@@ -78,10 +78,12 @@ fn event<'a>(facts: &'a Facts) -> &'a Event {
     &facts.flow.failure
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what a rule returns")]
 fn high(evidence: Vec<String>) -> Support {
     Some((Confidence::High, evidence))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what a rule returns")]
 fn medium(evidence: Vec<String>) -> Support {
     Some((Confidence::Medium, evidence))
 }
@@ -306,3 +308,7 @@ fn seen(facts: &Facts) -> Vec<String> {
         outcome => vec![format!("{outcome}")],
     }
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

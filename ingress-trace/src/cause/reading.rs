@@ -196,3 +196,7 @@ pub fn age(event: &Event) -> Duration {
     let since = since.filter(|_| event.response_bytes > 0).or(event.began());
     Duration::from_nanos(event.time.saturating_sub(since.unwrap_or(event.time)))
 }
+
+#[cfg(test)]
+#[path = "reading_tests.rs"]
+mod tests;

@@ -65,7 +65,7 @@ mod tests {
         let read = |ms| timers.agrees(Controller::Nginx, Timer::Read, Duration::from_millis(ms));
         assert!(read(60_000) && read(60_900));
         assert!(!read(59_000) && !read(30_000) && !read(65_000));
-        assert!(!timers.agrees(Controller::Traefik, Timer::Read, Duration::from_secs(60)));
+        assert!(!timers.agrees(Controller::Traefik, Timer::Read, Duration::from_mins(1)));
     }
 
     #[test]

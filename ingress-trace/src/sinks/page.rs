@@ -15,6 +15,7 @@ use axum::response::{Html, IntoResponse, Json};
 use axum::{Router, routing::get};
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
 
 use super::breakdown::Breakdown;
 use super::html;
@@ -69,6 +70,19 @@ pub struct Shown {
     pub recent: Arc<Recent>,
     /// For `/readyz`: set once the hooks are attached.
     pub ready: Arc<AtomicBool>,
+    /// Whom to ask for counts as of now before `/metrics` is answered.
+    pub fresh: Option<mpsc::Sender<oneshot::Sender<()>>>,
+}
+
+impl Shown {
+    /// Has the counts read; metrics that are a second old beat none at all.
+    async fn freshen(&self) {
+        let Some(fresh) = &self.fresh else { return };
+        let (done, counted) = oneshot::channel();
+        if fresh.send(done).await.is_ok() {
+            let _ = tokio::time::timeout(GRACE, counted).await;
+        }
+    }
 }
 
 /// An HTTP server that has its port and does not answer yet.
@@ -101,7 +115,7 @@ impl Page {
         shown: Shown,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<()> {
-        let (ended, signal) = tokio::sync::oneshot::channel();
+        let (ended, signal) = oneshot::channel();
         let stop = async move {
             shutdown.await;
             // Nobody waits for it when the server has failed already.
@@ -147,6 +161,7 @@ async fn people(State(shown): State<Shown>) -> impl IntoResponse {
 }
 
 async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
+    shown.freshen().await;
     (
         [(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)],
         shown.metrics.encode(),
