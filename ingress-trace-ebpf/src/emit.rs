@@ -33,6 +33,7 @@ pub struct Moment {
     /// Whether the current task is the one that acts (1) or not (0).
     pub process: u32,
     /// Zero: no byte of what crosses a function may be undefined.
+    #[expect(dead_code, reason = "written only")]
     pub reserved: u32,
 }
 

@@ -271,6 +271,9 @@ pub fn follow(conn: &mut Conn, time: u64) {
 /// A data packet in the response's direction.
 #[inline(always)]
 pub fn response_data(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
+    if conn.released != 0 && conn.upstream() {
+        return; // nobody waits for it any more, and its exchange was counted as given up
+    }
     let old_end = conn.response_end;
     let fresh = after(packet.end(), old_end);
     if fresh {

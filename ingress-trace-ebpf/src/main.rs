@@ -3,6 +3,23 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
+#![allow(
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "sequence numbers are compared by their wrapped difference"
+)]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "aya's macros hand a context over by value"
+)]
+#![allow(
+    clippy::cast_ptr_alignment,
+    reason = "kernel addresses, read by bpf_probe_read_kernel only"
+)]
+#![allow(
+    clippy::no_mangle_with_rust_abi,
+    reason = "entry points are found by name; their one argument is the context"
+)]
 
 mod conn;
 mod count;

@@ -136,6 +136,11 @@ impl Joiner {
 
     fn fail(&mut self, event: Event) {
         let id = event.exchange;
+        if self.at.contains_key(&id) {
+            // The same socket failed again before the first failure was told: that one stands.
+            self.evicted += 1;
+            return;
+        }
         self.retries.remove(&id);
         let released = matches!(event.kind, Kind::GaveUp | Kind::Closed | Kind::ConnectFailed)
             .then_some((event.tid, event.time))

@@ -463,3 +463,10 @@ proptest! {
         prop_assert!(joiner.answers.is_empty() && joiner.done.is_empty());
     }
 }
+
+#[test]
+fn an_exchange_that_fails_again_is_told_once_and_leaves_nothing() {
+    let mut joiner = joiner(&[refused(1, 100 * MS), up(1, Kind::Reset, 130 * MS)]);
+    assert_eq!(told(&mut joiner, u64::MAX), ["1: unknown"]);
+    assert_eq!((joiner.open.len(), joiner.evicted), (0, 1));
+}

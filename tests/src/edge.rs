@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::agent::Finding;
 use crate::bed::{Bed, Host};
 use crate::client::abort_on_close;
 use crate::process::Process;
@@ -67,6 +68,42 @@ impl Peer {
     pub fn wait(&mut self) -> io::Result<()> {
         io::copy(&mut self.stream, &mut io::sink()).map(drop)
     }
+}
+
+/// A 200 head of about this many bytes, as cookies make them; its framing header lines come last.
+pub fn head(size: usize, framing: &str) -> String {
+    let mut text = "HTTP/1.1 200 OK\r\n".to_owned();
+    for number in 0.. {
+        if text.len() >= size {
+            break;
+        }
+        text.extend([
+            "Set-Cookie: ",
+            &number.to_string(),
+            "=",
+            &"v".repeat(60),
+            "\r\n",
+        ]);
+    }
+    text + framing + "\r\n"
+}
+
+/// Ends a test with what was found although nothing had failed.
+///
+/// # Panics
+/// If there is any finding but of slow exchanges, which are warnings by contract.
+pub fn silent(found: &[Finding]) {
+    let alarms: Vec<String> = found
+        .iter()
+        .filter(|one| one.text("/outcome") != "slow")
+        .map(|one| one.0.to_string())
+        .collect();
+    assert!(
+        alarms.is_empty(),
+        "{} false alarms:\n{}",
+        alarms.len(),
+        alarms.join("\n")
+    );
 }
 
 /// Sleeps this many milliseconds: what a slow application does.
@@ -124,13 +161,24 @@ impl Edge {
         let folder = bed.folder().join(format!("nginx-edge-{}", host.v4()));
         fs::create_dir_all(&folder).context("failed to create nginx's folder")?;
         tls::certificate(&folder)?;
-        let edge = |process| Self { process, folder: folder.clone() };
+        let edge = |process| Self {
+            process,
+            folder: folder.clone(),
+        };
         fs::write(folder.join("nginx.conf"), config(main, http))
             .context("failed to write nginx.conf")?;
         let mut command = Command::new("nginx");
-        command.arg("-p").arg(&folder).args(["-c", "nginx.conf", "-e", "error.log"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = bed.start(host, &mut command).context("failed to run nginx")?;
+        command
+            .arg("-p")
+            .arg(&folder)
+            .args(["-c", "nginx.conf", "-e", "error.log"]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let process = bed
+            .start(host, &mut command)
+            .context("failed to run nginx")?;
         let edge = edge(process);
         let pid = edge.folder.join("nginx.pid");
         let up = || fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n'));
@@ -149,7 +197,10 @@ impl Edge {
         let id = self.process.id();
         let text = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))
             .context("failed to read nginx's children")?;
-        Ok(text.split_whitespace().filter_map(|word| word.parse().ok()).collect())
+        Ok(text
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect())
     }
 
     /// Where one of its servers listens.
@@ -164,9 +215,11 @@ impl Edge {
 
     /// Waits for the first entry with this URI.
     pub fn logged(&self, uri: &str) -> Result<log::Entry> {
-        wait::until(&format!("{uri} in nginx's log"), Duration::from_secs(10), || {
-            self.log().ok()?.into_iter().find(|entry| entry.uri == uri)
-        })
+        wait::until(
+            &format!("{uri} in nginx's log"),
+            Duration::from_secs(10),
+            || self.log().ok()?.into_iter().find(|entry| entry.uri == uri),
+        )
     }
 
     /// The error log so far.

@@ -9,26 +9,28 @@ use anyhow::{Context, Result};
 use tests::agent::Finding;
 use tests::bed::Host;
 use tests::client::{Connection, request};
-use tests::edge::{Edge, Peer, pause, serve};
+use tests::edge::{Edge, Peer, pause, serve, silent};
 use tests::process;
 use tests::world::World;
 
 const PORT: u16 = 8090;
 
-fn silent(found: &[Finding]) {
-    let lines: Vec<String> = found.iter().map(|one| one.0.to_string()).collect();
-    assert!(found.is_empty(), "{} false alarms:\n{}", found.len(), lines.join("\n"));
-}
-
 /// What the ingress cut off itself may be told, but not as a backend that was too slow.
 fn unblamed(found: &[Finding]) {
-    let blamed: Vec<_> = found.iter().filter(|one| one.text("/cause") != "unknown").collect();
-    assert!(blamed.is_empty(), "{} findings blame the backend: {blamed:#?}", blamed.len());
+    let blamed: Vec<_> = found
+        .iter()
+        .filter(|one| one.text("/cause") != "unknown")
+        .collect();
+    assert!(
+        blamed.is_empty(),
+        "{} findings blame the backend: {blamed:#?}",
+        blamed.len()
+    );
 }
 
 fn hang(peer: &mut Peer) -> io::Result<()> {
     peer.request()?;
-    if peer.number % 2 == 0 {
+    if peer.number.is_multiple_of(2) {
         peer.send("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nbegun")?;
     }
     peer.wait()
@@ -37,7 +39,8 @@ fn hang(peer: &mut Peer) -> io::Result<()> {
 /// Requests in flight (without a response, and in the middle of one) while `event` happens.
 fn in_flight(main: &str, event: fn(&mut Edge) -> Result<()>) -> Result<Vec<Finding>> {
     let world = World::new()?;
-    let http = format!("server {{ listen {PORT}; location / {{ proxy_pass http://$BACKEND:9611; }} }}");
+    let http =
+        format!("server {{ listen {PORT}; location / {{ proxy_pass http://$BACKEND:9611; }} }}");
     let mut edge = Edge::start(&world.bed, main, &http)?;
     serve(&world.bed, 9611, hang)?;
     let agent = world.agent()?;
@@ -50,7 +53,7 @@ fn in_flight(main: &str, event: fn(&mut Edge) -> Result<()>) -> Result<Vec<Findi
     }
     event(&mut edge)?;
     pause(1200);
-    Ok(world.others(agent)?)
+    world.others(agent)
 }
 
 #[test]
@@ -65,7 +68,9 @@ fn a_fast_stop() -> Result<()> {
 #[test]
 fn a_worker_that_is_killed() -> Result<()> {
     silent(&in_flight("", |edge| {
-        edge.workers()?.into_iter().for_each(|pid| process::signal(pid, libc::SIGKILL));
+        edge.workers()?
+            .into_iter()
+            .for_each(|pid| process::signal(pid, libc::SIGKILL));
         Ok(())
     })?);
     Ok(())
@@ -91,7 +96,9 @@ fn a_graceful_stop_that_does_not_wait_for_requests() -> Result<()> {
 
 /// An HTTP/2 frame (RFC 9113 section 4.1).
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("frames here are small").to_be_bytes();
+    let length = u32::try_from(payload.len())
+        .expect("frames here are small")
+        .to_be_bytes();
     let mut bytes = vec![length[1], length[2], length[3], kind, flags];
     bytes.extend(stream.to_be_bytes());
     bytes.extend(payload);
@@ -135,10 +142,14 @@ impl Client {
     fn until(&mut self, kind: u8, stream: u32) -> Result<Vec<u8>> {
         loop {
             let mut head = [0; 9];
-            self.0.read_exact(&mut head).context("failed to read a frame")?;
+            self.0
+                .read_exact(&mut head)
+                .context("failed to read a frame")?;
             let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
             let mut payload = vec![0; length as usize];
-            self.0.read_exact(&mut payload).context("failed to read a frame")?;
+            self.0
+                .read_exact(&mut payload)
+                .context("failed to read a frame")?;
             let of = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
             if head[3] == kind && of == stream {
                 return Ok(payload);
@@ -231,7 +242,7 @@ fn grpc_in_good_order() -> Result<()> {
             client.send(&headers(1, true, "/grpc"))?;
             client.send(&frame(0, END_STREAM, 1, &[0; 5]))?;
             let answer = client.until(1, 1).with_context(|| edge.errors())?;
-            assert_eq!(answer[0] , 0x88, "{answer:?} {}", edge.errors());
+            assert_eq!(answer[0], 0x88, "{answer:?} {}", edge.errors());
             pause(100);
         }
     }

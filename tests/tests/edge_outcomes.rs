@@ -1,11 +1,12 @@
 //! Failures at the edges of HTTP and nginx: what the client got, compared with what is found.
+use std::fmt::Write as _;
 use std::io;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 use tests::bed::Bed;
 use tests::client::{Connection, Leave, request};
-use tests::edge::{Edge, Peer, pause, serve};
+use tests::edge::{Edge, Peer, head, pause, serve};
 use tests::expect::Differences;
 use tests::world::World;
 
@@ -26,9 +27,15 @@ fn start(bed: &Bed, rows: &[Row], more: &str) -> Result<Edge> {
     for (row, port) in rows.iter().zip(9501..) {
         serve(bed, port, row.script)?;
         let directives = row.directives.replace("$PORT", &port.to_string());
-        text += &format!("location /{}/ {{ {directives} }}\n", row.word);
+        writeln!(text, "location /{}/ {{ {directives} }}", row.word)?;
     }
-    Edge::start(bed, "", &format!("{more}\nserver {{ listen {PORT};\n{text}location = /auth {{ internal; proxy_pass http://$BACKEND:9701; }}\n}}\n"))
+    Edge::start(
+        bed,
+        "",
+        &format!(
+            "{more}\nserver {{ listen {PORT};\n{text}location = /auth {{ internal; proxy_pass http://$BACKEND:9701; }}\n}}\n"
+        ),
+    )
 }
 
 fn check(rows: &[Row], more: &str) -> Result<()> {
@@ -39,24 +46,23 @@ fn check(rows: &[Row], more: &str) -> Result<()> {
     for row in rows {
         let mut client = Connection::open(&world.bed, edge.at(PORT))?;
         let answer = client.get(&format!("/{}/", row.word))?;
-        differences.check(answer.status == row.status, || format!("{}: {answer:?}", row.word));
+        differences.check(answer.status == row.status, || {
+            format!("{}: {answer:?}", row.word)
+        });
         pause(60);
     }
     let found = world.others(agent)?;
     for row in rows {
         let path = format!("/{}/", row.word);
-        differences.only(row.word, &found, |one| one.path() == path, &(row.expected)());
+        differences.only(
+            row.word,
+            &found,
+            |one| one.path() == path,
+            &(row.expected)(),
+        );
     }
     differences.finish(&edge.errors());
     Ok(())
-}
-
-fn head(size: usize, framing: &str) -> String {
-    let mut text = "HTTP/1.1 200 OK\r\n".to_owned();
-    while text.len() < size {
-        text += &format!("Set-Cookie: a{}={}; Path=/\r\n", text.len(), "v".repeat(60));
-    }
-    text + framing + "\r\n"
 }
 
 const PLAIN: &str = "proxy_pass http://$BACKEND:$PORT;";
@@ -200,7 +206,9 @@ const TLS: &[Row] = &[
         directives: HTTPS,
         script: |peer| {
             peer.take(100)?;
-            peer.send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+            peer.send(
+                "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            )?;
             peer.wait()
         },
         status: Some(502),
@@ -284,13 +292,20 @@ fn errors_of_nginxs_own_and_hidden_ones() -> Result<()> {
     for row in OWN {
         let mut client = Connection::open(&world.bed, edge.at(PORT))?;
         let answer = client.get(&format!("/{}/", row.word))?;
-        differences.check(answer.status == row.status, || format!("{}: {answer:?}", row.word));
+        differences.check(answer.status == row.status, || {
+            format!("{}: {answer:?}", row.word)
+        });
     }
     first.leave(Leave::Fin)?;
     let found = world.others(agent)?;
     for row in OWN {
         let path = format!("/{}/", row.word);
-        differences.only(row.word, &found, |one| one.path() == path, &(row.expected)());
+        differences.only(
+            row.word,
+            &found,
+            |one| one.path() == path,
+            &(row.expected)(),
+        );
     }
     differences.finish(&edge.errors());
     Ok(())

@@ -35,26 +35,33 @@ struct Asked {
 }
 
 /// What one client does: each kind in an order of its own, on connections that stay.
-fn client(world: &World, number: usize, asked: &Mutex<BTreeMap<String, Asked>>) -> Result<()> {
+fn client(world: &World, number: usize, truth: &Mutex<BTreeMap<String, Asked>>) -> Result<()> {
     let listener = [Listener::Plain, Listener::Pooled][number % 2];
     let mut connection = Connection::open(&world.bed, world.at(listener))?;
     for step in 0..2 * KINDS.len() {
-        let (word, query, leaves, outcome) = KINDS[(step * 5 + number * 3) % KINDS.len()];
-        let path = format!("/{word}/{number}-{step}");
+        let (kind, query, leaves, outcome) = KINDS[(step * 5 + number * 3) % KINDS.len()];
+        let path = format!("/{kind}/{number}-{step}");
         let status = if leaves {
             let mut other = Connection::open(&world.bed, world.at(listener))?;
             other.send(request("GET", &path, "").as_bytes())?;
             pause(30);
-            other.leave(if step % 2 == 0 { Leave::Fin } else { Leave::Reset })?;
+            other.leave(if step % 2 == 0 {
+                Leave::Fin
+            } else {
+                Leave::Reset
+            })?;
             None
         } else {
             let answer = connection.get(&format!("{path}{query}"))?;
-            if !answer.complete || word == "fin-body" {
+            if !answer.complete || kind == "fin-body" {
                 connection = Connection::open(&world.bed, world.at(listener))?;
             }
             answer.status
         };
-        asked.lock().expect("no client panics").insert(path, Asked { status, outcome });
+        truth
+            .lock()
+            .expect("no client panics")
+            .insert(path, Asked { status, outcome });
     }
     Ok(())
 }
@@ -71,7 +78,10 @@ fn a_storm_of_failures_and_successes() -> Result<()> {
                 scope.spawn(move || client(world, number, asked))
             })
             .collect();
-        clients.into_iter().map(|one| one.join().expect("no client panics")).collect()
+        clients
+            .into_iter()
+            .map(|one| one.join().expect("no client panics"))
+            .collect()
     });
     results.into_iter().collect::<Result<Vec<_>>>()?;
     let found = world.others(agent)?;
@@ -91,7 +101,9 @@ fn a_storm_of_failures_and_successes() -> Result<()> {
         }
     }
     let unknown = found.iter().filter(|one| one.path().is_empty()).count();
-    differences.check(unknown == 0, || format!("{unknown} findings without a request"));
+    differences.check(unknown == 0, || {
+        format!("{unknown} findings without a request")
+    });
     differences.finish("");
     Ok(())
 }

@@ -6,11 +6,11 @@ use std::thread;
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use tests::agent::{Agent, Finding};
+use tests::agent::Agent;
 use tests::backends::{Backends, Behavior};
 use tests::bed::{Bed, Host};
 use tests::client::{self, Connection, Leave, request};
-use tests::edge::{Edge, pause, serve};
+use tests::edge::{Edge, pause, serve, silent};
 use tests::expect::Differences;
 use tests::nginx::{Listener, Nginx, Options};
 use tests::tls::TlsConnection;
@@ -19,14 +19,10 @@ use tests::world::World;
 
 const PORT: u16 = 8090;
 
-fn silent(found: &[Finding]) {
-    let lines: Vec<String> = found.iter().map(|one| one.0.to_string()).collect();
-    assert!(found.is_empty(), "{} false alarms:\n{}", found.len(), lines.join("\n"));
-}
-
 /// A TLS server behind the ingress, and the ingress before it with and without a pool.
 fn https(world: &World, version: &str) -> Result<(Edge, Edge)> {
-    let tls = "ssl_certificate cert.pem; ssl_certificate_key key.pem; ssl_protocols TLSv1.2 TLSv1.3;";
+    let tls =
+        "ssl_certificate cert.pem; ssl_certificate_key key.pem; ssl_protocols TLSv1.2 TLSv1.3;";
     let backend = Edge::start_on(
         &world.bed,
         Host::Backend,
@@ -56,9 +52,12 @@ fn https(world: &World, version: &str) -> Result<(Edge, Edge)> {
 
 #[test]
 fn https_backends_in_good_order() -> Result<()> {
-    for (version, arguments) in
-        [("TLSv1.2", &[][..]), ("TLSv1.3", &[]), ("TLSv1.2", &["--no-http"]), ("TLSv1.3", &["--no-http"])]
-    {
+    for (version, arguments) in [
+        ("TLSv1.2", &[][..]),
+        ("TLSv1.3", &[]),
+        ("TLSv1.2", &["--no-http"]),
+        ("TLSv1.3", &["--no-http"]),
+    ] {
         let world = World::new()?;
         let (_backend, edge) = https(&world, version)?;
         let target = world.cgroup().display().to_string();
@@ -77,7 +76,9 @@ fn https_backends_in_good_order() -> Result<()> {
         left.leave(Leave::Reset)?;
         pause(200);
         world.get(Listener::Plain, "/refused/marker")?;
-        agent.finding("the marker", |one| one.text("/outcome") == "connect_refused")?;
+        agent.finding("the marker", |one| {
+            one.text("/outcome") == "connect_refused"
+        })?;
         let mut found = agent.stop()?;
         found.retain(|one| one.text("/outcome") != "connect_refused");
         silent(&found);
@@ -88,16 +89,19 @@ fn https_backends_in_good_order() -> Result<()> {
 #[test]
 fn errors_of_https_backends_are_not_the_ingress_own() -> Result<()> {
     for version in ["TLSv1.2", "TLSv1.3"] {
-    let world = World::new()?;
-    let (_backend, edge) = https(&world, version)?;
-    let agent = world.agent()?;
-    let mut client = Connection::open(&world.bed, edge.at(PORT))?;
-    for path in ["/busy", "/pool/busy", "/pool/busy"] {
-        assert_eq!(client.get(path)?.status, Some(503));
-    }
-    let found = world.others(agent)?;
-    let wrong: Vec<_> = found.iter().filter(|one| one.text("/outcome") == "no_upstream").collect();
-    assert!(wrong.is_empty(), "{wrong:#?}");
+        let world = World::new()?;
+        let (_backend, edge) = https(&world, version)?;
+        let agent = world.agent()?;
+        let mut client = Connection::open(&world.bed, edge.at(PORT))?;
+        for path in ["/busy", "/pool/busy", "/pool/busy"] {
+            assert_eq!(client.get(path)?.status, Some(503));
+        }
+        let found = world.others(agent)?;
+        let wrong: Vec<_> = found
+            .iter()
+            .filter(|one| one.text("/outcome") == "no_upstream")
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
     }
     Ok(())
 }
@@ -105,21 +109,21 @@ fn errors_of_https_backends_are_not_the_ingress_own() -> Result<()> {
 #[test]
 fn https_backends_that_close_without_an_answer() -> Result<()> {
     for version in ["TLSv1.2", "TLSv1.3"] {
-    let world = World::new()?;
-    let (_backend, edge) = https(&world, version)?;
-    let agent = world.agent()?;
-    let mut differences = Differences::default();
-    for path in ["/silent", "/pool/silent"] {
-        let answer = Connection::open(&world.bed, edge.at(PORT))?.get(path)?;
-        differences.check(answer.status == Some(502), || format!("{path}: {answer:?}"));
-        pause(50);
-    }
-    let found = world.others(agent)?;
-    for path in ["/silent", "/pool/silent"] {
-        let expected = json!({"outcome": "closed_early", "phase": "request", "status": 502, "client_visible": "yes", "cause": "premature_close"});
-        differences.only(path, &found, |one| one.path() == path, &expected);
-    }
-    differences.finish(&format!("{found:#?}"));
+        let world = World::new()?;
+        let (_backend, edge) = https(&world, version)?;
+        let agent = world.agent()?;
+        let mut differences = Differences::default();
+        for path in ["/silent", "/pool/silent"] {
+            let answer = Connection::open(&world.bed, edge.at(PORT))?.get(path)?;
+            differences.check(answer.status == Some(502), || format!("{path}: {answer:?}"));
+            pause(50);
+        }
+        let found = world.others(agent)?;
+        for path in ["/silent", "/pool/silent"] {
+            let expected = json!({"outcome": "closed_early", "status": 502, "client_visible": "yes", "cause": "premature_close"});
+            differences.only(path, &found, |one| one.path() == path, &expected);
+        }
+        differences.finish(&format!("{found:#?}"));
     }
     Ok(())
 }
@@ -162,7 +166,8 @@ fn a_reset_after_more_than_four_gigabytes() -> Result<()> {
     assert!(read_all(&world, &edge, "/cut")? >= SIZE);
     let found = world.others(agent)?;
     let mut differences = Differences::default();
-    let expected = json!({"outcome": "reset", "phase": "response", "bytes_received": SIZE + length});
+    let expected =
+        json!({"outcome": "reset", "phase": "response", "bytes_received": SIZE + length});
     differences.only("cut", &found, |_| true, &expected);
     differences.finish("");
     Ok(())
@@ -171,9 +176,9 @@ fn a_reset_after_more_than_four_gigabytes() -> Result<()> {
 /// Reads to the connection's end as fast as it comes; gives the number of bytes.
 fn read_all(world: &World, edge: &Edge, path: &str) -> Result<u64> {
     let to = edge.at(PORT);
-    let mut stream = world
-        .bed
-        .inside(Host::Client, || TcpStream::connect(to).context("failed to connect"))?;
+    let mut stream = world.bed.inside(Host::Client, || {
+        TcpStream::connect(to).context("failed to connect")
+    })?;
     stream.write_all(request("GET", path, "Connection: close\r\n").as_bytes())?;
     let (mut bytes, mut total) = (vec![0; 1 << 20], 0);
     loop {
@@ -190,7 +195,14 @@ fn without_http_failures_of_connections_are_still_told() -> Result<()> {
     let target = world.cgroup().display().to_string();
     let agent = Agent::start_with(
         world.bed.folder(),
-        &["--no-kube", "--controller", "nginx", "--cgroup", &target, "--no-http"],
+        &[
+            "--no-kube",
+            "--controller",
+            "nginx",
+            "--cgroup",
+            &target,
+            "--no-http",
+        ],
     )?;
     let rows = [
         ("/ok/", None),
@@ -219,7 +231,10 @@ fn without_http_failures_of_connections_are_still_told() -> Result<()> {
     expected.extend_from_slice(&expected.clone());
     expected.sort_unstable();
     assert_eq!(outcomes, expected, "{found:#?}");
-    let leaked: Vec<_> = found.iter().filter(|one| one.0.get("request").is_some()).collect();
+    let leaked: Vec<_> = found
+        .iter()
+        .filter(|one| one.0.get("request").is_some())
+        .collect();
     assert!(leaked.is_empty(), "request heads were read: {leaked:#?}");
     Ok(())
 }
@@ -236,7 +251,9 @@ fn a_backend_that_is_killed_fails_what_was_open_and_nothing_else() -> Result<()>
     let mut open = Connection::open(&bed, to)?;
     open.send(request("GET", "/hang/", "").as_bytes())?;
     wait::holds("the request at the backend", client::PATIENCE, || {
-        backends.requests(Behavior::Hang).is_ok_and(|count| count > 0)
+        backends
+            .requests(Behavior::Hang)
+            .is_ok_and(|count| count > 0)
     })?;
     // Its owner kills it: SIGKILL.
     drop(backends);
@@ -274,7 +291,10 @@ fn three_percent_loss_on_every_leg() -> Result<()> {
         let clients: Vec<_> = (0..8)
             .map(|_| scope.spawn(|| lossy_client(&world, &edge)))
             .collect();
-        clients.into_iter().map(|one| one.join().expect("no client panics")).collect()
+        clients
+            .into_iter()
+            .map(|one| one.join().expect("no client panics"))
+            .collect()
     });
     for host in [Host::Proxy, Host::Backend] {
         world.bed.nft(host, "delete table inet loss\n")?;
@@ -286,9 +306,13 @@ fn three_percent_loss_on_every_leg() -> Result<()> {
         page.sum("ingress_trace_upstream_failures_total", &[]) >= 1.0
     })?;
     let port = |port: u16| {
-        page.count("ingress_trace_upstream_exchanges_total", &[("backend_port", &port.to_string())])
+        page.count(
+            "ingress_trace_upstream_exchanges_total",
+            &[("backend_port", &port.to_string())],
+        )
     };
-    let counted = [Behavior::Ok, Behavior::Chunked, Behavior::CloseDelimited].map(|one| port(one.port()));
+    let counted =
+        [Behavior::Ok, Behavior::Chunked, Behavior::CloseDelimited].map(|one| port(one.port()));
     assert_eq!(counted, [160, 80, 80]);
     let mut found = world.others(agent)?;
     found.retain(|one| one.text("/outcome") != "slow" && !one.path().contains("marker"));
