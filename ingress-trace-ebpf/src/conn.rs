@@ -10,6 +10,16 @@ use ingress_trace_common::{
 
 use crate::{count::lost, maps::CONNECTIONS, sock::Ends};
 
+/// [`Conn::server`]: known once the process has sent something.
+pub mod server {
+    /// Not known yet.
+    pub const UNKNOWN: u8 = 0;
+    /// A data plane.
+    pub const DATA_PLANE: u8 = 1;
+    /// Another process of the pod (health, metrics, admission): not watched.
+    pub const OTHER: u8 = 2;
+}
+
 /// Zero-initialized by the kernel. Times in monotonic nanoseconds; sequence numbers as in TCP.
 #[repr(C)]
 pub struct Conn {
@@ -71,7 +81,9 @@ pub struct Conn {
     pub rst_ack: u8,
     /// The application let go of the socket.
     pub released: u8,
-    pub reserved: [u8; 3],
+    /// Whose process answers on an accepted connection ([`server`]).
+    pub server: u8,
+    pub reserved: [u8; 2],
     pub remote: [u32; 4],
     pub local: [u32; 4],
     pub request_head: RequestHead,
@@ -79,6 +91,18 @@ pub struct Conn {
 }
 
 impl Conn {
+    /// Its argument, but as a value that the verifier does not know any more.
+    #[inline(always)]
+    pub fn forget(&mut self, value: u32) -> u32 {
+        let scratch = &raw mut self.scratch;
+        // SAFETY: a word of ours that nothing else reads; volatile, so that the value really goes
+        // through memory.
+        unsafe {
+            core::ptr::write_volatile(scratch, value as u64);
+            core::ptr::read_volatile(scratch) as u32
+        }
+    }
+
     /// The state of a socket, if it is watched.
     ///
     /// # Safety
@@ -172,6 +196,17 @@ impl Conn {
         }
         // A FIN of ours counts one; it is no request byte.
         if acked as u64 > self.request_bytes { self.request_bytes as u32 } else { acked }
+    }
+
+    /// Corrects the count of response bytes by what TCP has received in order (`received`, without
+    /// a FIN): packets of one connection may be seen by two CPUs at once, before the socket's lock.
+    #[inline(always)]
+    pub fn correct_response_bytes(&mut self, received: u32) {
+        if self.proto == proto::HTTP1 && self.phase != phase::IDLE && self.response_bytes != 0 {
+            let exact = received.wrapping_sub(self.response_start);
+            let off = exact.wrapping_sub(self.response_bytes as u32) as i32;
+            self.response_bytes = self.response_bytes.wrapping_add(off as i64 as u64);
+        }
     }
 
     /// Whether the current response is complete ([`ingress_trace_common::http::complete`]).

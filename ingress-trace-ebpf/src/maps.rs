@@ -20,9 +20,9 @@ const BPF_F_NO_PREALLOC: u32 = 1;
 #[btf_map]
 pub static CONNECTIONS: SkStorage<Conn> = SkStorage::new();
 
-/// Samples on their way to the agent; its size is set by the agent.
+/// Samples on their way to the agent: some 20,000, which is half a second of the worst storms.
 #[map]
-pub static SAMPLES: RingBuf = RingBuf::with_byte_size(1 << 22, 0);
+pub static SAMPLES: RingBuf = RingBuf::with_byte_size(1 << 23, 0);
 
 /// Counts of what succeeded, and of what failed, per backend and status.
 #[map]

@@ -115,9 +115,11 @@ pub fn released_later(conn: &mut Conn, time: u64) {
 #[inline(always)]
 pub fn downstream_released(conn: &mut Conn, time: u64) {
     let mut open = conn.phase == phase::REQUEST;
+    let mut unsure = false;
     if conn.phase == phase::RESPONSE && conn.proto == proto::HTTP1 {
         let done = conn.complete(true);
         open = done == complete::NO;
+        unsure = done == complete::UNSURE;
         if done == complete::YES {
             conn.flags |= flag::COMPLETE;
         }
@@ -125,7 +127,7 @@ pub fn downstream_released(conn: &mut Conn, time: u64) {
     if open && (conn.fin_in | conn.rst_in) != 0 {
         count(conn, counted::ABORT, 0, 0);
     }
-    let mut tell = open && conn.has(flag::JOINED);
+    let mut tell = (open || unsure) && conn.has(flag::JOINED);
     if link::pending(time)
         && let Some(released) = link::take(time)
     {

@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use ingress_trace_common::config::NAME_LEN;
 
-use crate::maps::config;
+use crate::maps::{NAMES, config};
 
 /// `PF_EXITING` of `include/linux/sched.h`.
 const PF_EXITING: u32 = 4;
@@ -212,6 +212,13 @@ impl Task {
     #[inline(always)]
     pub fn exiting(self) -> bool {
         self.field::<u32>(config!(task_flags)).unwrap_or(0) & PF_EXITING != 0
+    }
+
+    /// Whether its process is one of those that are watched.
+    #[inline(always)]
+    pub fn is_data_plane(self) -> bool {
+        // SAFETY: a map look-up that copies nothing.
+        config!(names) == 0 || unsafe { NAMES.get(self.name()) }.is_some()
     }
 
     /// Name of the process' main thread (worker threads of Envoy have names of their own).

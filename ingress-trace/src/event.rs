@@ -185,6 +185,11 @@ impl Event {
         })
     }
 
+    /// Whether the connection had carried another exchange before.
+    pub fn reused(&self) -> bool {
+        self.exchange.number > 1 || self.flags.any(flag::ADOPTED)
+    }
+
     /// When the exchange (or the connect, where there was none) began.
     pub fn began(&self) -> Option<u64> {
         self.request_time.or(self.connect_time)
@@ -274,6 +279,8 @@ fn request(sample: &Sample) -> Option<Request> {
 fn absolute(target: &str) -> Option<(String, String)> {
     let rest = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"))?;
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    // Credentials stay here.
+    let host = host.rsplit('@').next().unwrap_or(host);
     let path = if path.is_empty() { "/" } else { path };
     Some((host.to_owned(), path.to_owned()))
 }

@@ -62,6 +62,14 @@ enum Next {
     Client(Box<Event>),
 }
 
+/// What is kept of a backend's own error to recognize it when it is relayed.
+#[derive(Debug)]
+struct Relayable {
+    exchange: ExchangeId,
+    time: u64,
+    method: Option<String>,
+}
+
 /// Joins events to flows. Bounded: see [`MOST_OPEN`].
 #[derive(Debug)]
 pub struct Joiner {
@@ -73,15 +81,17 @@ pub struct Joiner {
     /// Attempts that follow failed ones and have not failed (yet): when they began, and their
     /// endings once they got a response.
     retries: HashMap<ExchangeId, (u64, Option<Ending>)>,
-    /// Endings of finished attempts that others may still wait for.
-    done: HashMap<ExchangeId, (u64, Ending)>,
+    /// Failures that were told without an ending, and when: what comes late belongs to them.
+    untold: HashMap<ExchangeId, u64>,
     /// Backends' own errors that wait for being relayed, by cgroup and status; they stay for a
     /// while after they were told, for a controller that relays late.
-    errors: HashMap<(u64, Option<u16>), VecDeque<Event>>,
+    errors: HashMap<(u64, Option<u16>), VecDeque<Relayable>>,
     /// Which failure a client's exchange was joined to.
     joined: HashMap<ExchangeId, ExchangeId>,
     /// Errors that clients got and that nothing explains yet, by time.
     answers: BTreeMap<(u64, ExchangeId), Event>,
+    /// When what is too old was forgotten last.
+    forgotten: u64,
     /// How often the bound was met.
     pub evicted: u64,
 }
@@ -94,10 +104,11 @@ impl Joiner {
             open: BTreeMap::new(),
             at: HashMap::new(),
             retries: HashMap::new(),
-            done: HashMap::new(),
+            untold: HashMap::new(),
             errors: HashMap::new(),
             joined: HashMap::new(),
             answers: BTreeMap::new(),
+            forgotten: 0,
             evicted: 0,
         }
     }
@@ -148,7 +159,11 @@ impl Joiner {
         self.at.insert(id, event.time);
         if event.kind == Kind::Response {
             let waiting = self.errors.entry((event.cgroup, event.status)).or_default();
-            waiting.push_back(event.clone());
+            waiting.push_back(Relayable {
+                exchange: id,
+                time: event.time,
+                method: method(&event),
+            });
         }
         let open = Open { released, next: Next::Nothing, failure: event };
         self.open.insert((open.failure.time, id), open);
@@ -175,7 +190,7 @@ impl Joiner {
             Some(Next::Client(before)) => before.exchange == event.exchange,
             Some(Next::Attempt(_)) => false,
             // Told already, without an answer: this comes too late, but belongs to it.
-            None => matches!(self.done.get(&prev), Some((_, Ending::Unknown))),
+            None => self.untold.contains_key(&prev),
         }
     }
 
@@ -201,7 +216,15 @@ impl Joiner {
 
     /// A client's connection that had been joined to a failure before has ended for good.
     fn client_left(&mut self, event: Event) {
-        if let Some(id) = self.joined.remove(&event.exchange) {
+        let Some(id) = self.joined.remove(&event.exchange) else { return };
+        let answered = self.find(id).is_some_and(|open| match &open.next {
+            Next::Client(before) => {
+                before.kind == Kind::Response && before.status.is_none_or(|status| status >= 400)
+            }
+            Next::Nothing | Next::Attempt(_) => false,
+        });
+        // How a connection ends after an error says nothing about the error.
+        if !answered {
             self.follow(id, Next::Client(Box::new(event)));
         }
     }
@@ -256,7 +279,9 @@ impl Joiner {
             if let Next::Client(event) = &open.next {
                 self.joined.remove(&event.exchange);
             }
-            self.done.insert(id, (now, ending.clone()));
+            if ending == Ending::Unknown && self.untold.len() < MOST_OPEN {
+                self.untold.insert(id, now);
+            }
             flows.push(Flow { failure: open.failure, ending });
         }
     }
@@ -274,11 +299,15 @@ impl Joiner {
     }
 
     fn forget(&mut self, now: u64) {
+        if now < self.forgotten.saturating_add(self.waits.release) {
+            return; // a pass over all of it is not needed every time
+        }
+        self.forgotten = now;
         let retry = self.waits.retry;
-        self.done.retain(|_, (time, _)| time.saturating_add(retry) > now);
+        self.untold.retain(|_, time| time.saturating_add(retry) > now);
         self.retries.retain(|_, (time, _)| time.saturating_add(retry) > now);
         self.errors.retain(|_, waiting| {
-            let old = |error: &Event| error.time.saturating_add(retry) <= now;
+            let old = |error: &Relayable| error.time.saturating_add(retry) <= now;
             while waiting.front().is_some_and(old) || waiting.len() > MOST_OPEN {
                 waiting.pop_front();
             }
@@ -308,9 +337,6 @@ impl Joiner {
     fn attempt_ending(&self, id: ExchangeId, now: u64, depth: usize) -> Option<Ending> {
         // A chain is as long as the controller's tries; no bound of theirs is near this.
         const LONGEST: usize = 64;
-        if let Some((_, ending)) = self.done.get(&id) {
-            return Some(ending.clone());
-        }
         if let Some((_, ending)) = self.retries.get(&id) {
             return ending.clone();
         }
@@ -381,13 +407,16 @@ fn is_failure(event: &Event) -> bool {
 
 /// Whether a client's error is the answer that this backend gave: same status, not before it, and
 /// the same request as far as controllers leave it alone.
-fn relays(answer: &Event, error: &Event) -> bool {
-    let method = |event: &Event| event.request.as_ref().map(|request| request.method.clone());
+fn relays(answer: &Event, error: &Relayable) -> bool {
     error.time <= answer.time
-        && match (method(answer), method(error)) {
-            (Some(down), Some(up)) => down == up,
+        && match (method(answer), &error.method) {
+            (Some(down), Some(up)) => down == *up,
             _ => true,
         }
+}
+
+fn method(event: &Event) -> Option<String> {
+    event.request.as_ref().map(|request| request.method.clone())
 }
 
 #[cfg(test)]

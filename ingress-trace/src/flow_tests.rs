@@ -351,7 +351,7 @@ fn what_is_open_is_bounded_and_what_is_told_early_is_counted() {
     let left = (
         joiner.open.len(),
         joiner.at.len(),
-        joiner.done.len(),
+        joiner.untold.len(),
         joiner.joined.len(),
     );
     assert_eq!(left, (0, 0, 0, 0));
@@ -460,7 +460,7 @@ proptest! {
         told.sort_unstable();
         prop_assert_eq!(told, failed);
         prop_assert!(joiner.open.is_empty() && joiner.at.is_empty() && joiner.joined.is_empty());
-        prop_assert!(joiner.answers.is_empty() && joiner.done.is_empty());
+        prop_assert!(joiner.answers.is_empty() && joiner.untold.is_empty());
     }
 }
 

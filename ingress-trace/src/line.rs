@@ -79,7 +79,8 @@ impl Line {
         while let Some(event) = self.settle.pop(now) {
             self.joiner.push(event);
         }
-        let flows = self.joiner.settled(now);
+        // Nothing younger than what still rests has been joined.
+        let flows = self.joiner.settled(self.settle.horizon(now));
         flows.iter().filter_map(|flow| self.finding(flow, watched)).collect()
     }
 
@@ -87,6 +88,11 @@ impl Line {
         let cgroup = flow.failure.cgroup;
         let controller = watched.owner(cgroup).map_or(Controller::Unknown, |own| own.controller);
         let reading = reading(flow, controller, &mut self.timers)?;
+        // A controller that ends drops what it has open, as it is told to.
+        let own = flow.failure.kind == Kind::GaveUp && flow.failure.pid != 0;
+        if own && !watched.alive(flow.failure.pid) {
+            return None;
+        }
         let shortage = shortage(flow, reading, watched);
         if reading.outcome == Outcome::NoUpstream && !stands(flow, &shortage, watched) {
             return None;

@@ -38,6 +38,11 @@ impl Settle {
         None
     }
 
+    /// Up to when every event has left at `now`; `u64::MAX` stays what it is.
+    pub fn horizon(&self, now: u64) -> u64 {
+        if now == u64::MAX { now } else { now.saturating_sub(self.rest) }
+    }
+
     fn count_early(&mut self) -> bool {
         let full = self.events.len() > MOST;
         self.early += u64::from(full);

@@ -188,6 +188,11 @@ impl Watched {
         probe.drain(MOST, |sample| take(sample, &mut look))
     }
 
+    /// Whether a process is still there.
+    pub fn alive(&self, pid: u32) -> bool {
+        self.roots.proc.join(pid.to_string()).exists()
+    }
+
     /// What the controller was short of just now.
     pub fn shortage(&self, cgroup: u64) -> Shortage {
         let entry = self.owner(cgroup).and_then(|owner| self.entries.get(&owner.target));

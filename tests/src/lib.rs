@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod client;
 pub mod edge;
 pub mod expect;
+pub mod guest;
 pub mod kernel;
 pub mod log;
 pub mod metrics;

@@ -11,13 +11,16 @@ use crate::bpf;
 use crate::step::{cargo, run, step};
 
 /// What tests and demo run, and the Debian package that has it.
-const TEST_TOOLS: [(&str, &str); 6] = [
+const TEST_TOOLS: [(&str, &str); 9] = [
     ("nginx", "nginx-light"),
     ("wrk", "wrk"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("openssl", "openssl"),
     ("ps", "procps"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("cpio", "cpio"),
 ];
 
 // nginx must not start as a service of this machine: tests run their own. A policy of the

@@ -7,9 +7,8 @@ use ingress_trace_common::sample::{flag, proto, role};
 
 use crate::{
     conn::Conn,
-    exchange,
-    link,
-    maps::{NAMES, config},
+    exchange, link,
+    maps::config,
     sock::{Task, mapped, now},
 };
 
@@ -53,8 +52,7 @@ fn connect(context: &SockAddrContext, remote: [u32; 4]) {
         return;
     }
     let task = Task::current();
-    // SAFETY: a map look-up that copies nothing.
-    if config!(names) != 0 && unsafe { NAMES.get(task.name()) }.is_none() {
+    if !task.is_data_plane() {
         return;
     }
     // SAFETY: the socket of the context, not null.

@@ -5,10 +5,10 @@ use aya_ebpf::{
     bindings::__sk_buff, helpers::bpf_sk_fullsock, macros::cgroup_skb, programs::SkBuffContext,
 };
 use crate::{
-    conn::Conn,
+    conn::{Conn, server},
     exchange,
     payload::{ACK, FIN, Packet, RST},
-    sock::Tcp,
+    sock::{Task, Tcp},
 };
 
 /// A packet to the pod. Always lets it pass.
@@ -41,12 +41,18 @@ fn packet(skb: *mut __sk_buff, egress: bool) {
     }
     // SAFETY: a full socket, as the helper says.
     let Some(conn) = (unsafe { Conn::of(sk.cast()) }) else { return };
+    if conn.server == server::OTHER {
+        return;
+    }
     if packet.len != 0 {
         if conn.upstream() == egress {
             exchange::request_data(conn, &packet);
         } else {
             // SAFETY: a full socket.
             let tcp = if egress { unsafe { Tcp::of(sk.cast()) } } else { None };
+            if egress && conn.server == server::UNKNOWN {
+                recognize(conn, tcp);
+            }
             exchange::response_data(conn, &packet, tcp);
         }
     }
@@ -58,5 +64,14 @@ fn packet(skb: *mut __sk_buff, egress: bool) {
         }
     } else if !egress && packet.flags & FIN != 0 {
         conn.fin_in = 1;
+    }
+}
+
+/// The process that sends on an accepted connection tells whether a data plane listens there.
+#[inline(always)]
+fn recognize(conn: &mut Conn, tcp: Option<Tcp>) {
+    if tcp.is_some_and(Tcp::owned) {
+        let known = Task::current().is_data_plane();
+        conn.server = if known { server::DATA_PLANE } else { server::OTHER };
     }
 }

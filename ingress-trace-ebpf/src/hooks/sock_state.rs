@@ -45,6 +45,8 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
     let Some(tcp) = (unsafe { Tcp::of(sk) }) else { return };
     let released = conn.released != 0;
     let mut moment = Moment::with(now(), released, tcp);
+    let fin = old == BPF_TCP_CLOSE_WAIT || new == BPF_TCP_CLOSE_WAIT;
+    conn.correct_response_bytes(tcp.receive_next().wrapping_sub(fin as u32));
     if old == BPF_TCP_SYN_SENT {
         if new == BPF_TCP_CLOSE {
             // Without an error it is the application's own timer (its thread is the current one).

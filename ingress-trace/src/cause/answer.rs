@@ -54,7 +54,7 @@ fn inferred(event: &Event, reading: Reading, profile: &Profile) -> Option<u16> {
             // Relayed as far as it had come.
             event.status.or(profile.statuses.cut_head)
         }
-        Some(Phase::Request) if broke && event.exchange.number > 1 => {
+        Some(Phase::Request) if broke && event.reused() => {
             let safe = event
                 .request
                 .as_ref()

@@ -7,7 +7,7 @@ use super::answer::{Answer, answer};
 use super::decide::{Facts, Verdict, decide};
 use super::evidence::{Shortage, errno_name};
 use super::reading::{Reading, age, errno, read};
-use super::taxonomy::{Controller, Outcome, Phase};
+use super::taxonomy::{Controller, Outcome};
 use super::timers::{Timer, Timers};
 use crate::event::{Event, Kind, Leg};
 use crate::finding::{Backend, Finding, Ingress};
@@ -73,7 +73,6 @@ fn base(
 ) -> Finding {
     let upstream = event.leg == Leg::Upstream;
     let addressed = upstream || event.kind == Kind::Refused;
-    let exchange = upstream && reading.phase != Some(Phase::Connect);
     let adopted = event.flags.any(flag::ADOPTED);
     let connected = event.established_time.unwrap_or(event.time);
     let took = |from: Option<u64>, to: u64| Some(seconds(to.checked_sub(from?)?));
@@ -106,8 +105,8 @@ fn base(
             .and_then(|time| took(event.request_time, time))
             .filter(|_| upstream),
         elapsed_seconds: took(event.began(), event.time),
-        exchange: exchange.then_some(event.exchange.number),
-        idle_seconds: event.idle.filter(|_| exchange).map(seconds),
+        exchange: upstream.then_some(event.exchange.number),
+        idle_seconds: event.idle.filter(|_| upstream).map(seconds),
         bytes_sent: upstream.then_some(event.request_bytes),
         bytes_received: upstream.then_some(event.response_bytes),
         retransmits: upstream.then_some(event.retransmits),

@@ -202,8 +202,7 @@ const IDLE: Duration = Duration::from_secs(1);
 fn race(facts: &Facts) -> Support {
     let event = event(facts);
     let ended = matches!(facts.reading.outcome, Outcome::Reset | Outcome::ClosedEarly);
-    let reused = event.exchange.number > 1 || event.flags.any(flag::ADOPTED);
-    if !ended || !reused || facts.reading.phase != Some(Phase::Request) {
+    if !ended || !event.reused() || facts.reading.phase != Some(Phase::Request) {
         return None;
     }
     let idle = event.idle.map(Duration::from_nanos);
@@ -239,6 +238,10 @@ fn too_late(facts: &Facts) -> Support {
         Outcome::ResponseStalled => "no further response byte",
         _ => return None,
     };
+    // A cut that is nobody's timer may be the controller's own end, or a client that is too slow.
+    if matches!(&facts.flow.ending, Ending::Cut(_)) && !facts.timer {
+        return None;
+    }
     let evidence = vec![
         format!("{what} for {waited}, then the controller gave up"),
         format!("{} of {} request bytes acknowledged", event.acked, event.request_bytes),
@@ -304,6 +307,9 @@ fn seen(facts: &Facts) -> Vec<String> {
             "connect to {} failed with {}",
             event.remote,
             errno_name(event.errno.unwrap_or(0))
+        )],
+        Outcome::ResponseStalled => vec![format!(
+            "the controller cut the client off {took} after the newest response byte"
         )],
         outcome => vec![format!("{outcome}")],
     }

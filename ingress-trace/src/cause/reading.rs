@@ -51,8 +51,8 @@ pub fn read(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Read
             at(Outcome::ConnectUnreachable, Phase::Connect)
         }
         Kind::ConnectLocal => at(Outcome::ConnectLocal, Phase::Connect),
-        Kind::Reset if certain(flow) => at(Outcome::Reset, phase(event)),
-        Kind::Closed if certain(flow) => at(Outcome::ClosedEarly, phase(event)),
+        Kind::Reset if certain(flow) => at(Outcome::Reset, ended_in(flow)),
+        Kind::Closed if certain(flow) => at(Outcome::ClosedEarly, ended_in(flow)),
         Kind::Broken if certain(flow) => at(timeout(event), phase(event)),
         Kind::GaveUp => at(gave_up(flow, controller, timers)?, phase(event)),
         Kind::Response if event.flags.any(flag::NOT_HTTP) => {
@@ -62,6 +62,17 @@ pub fn read(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Read
         Kind::Reset | Kind::Closed | Kind::Broken => None,
         Kind::Released | Kind::Retry | Kind::DownWrite | Kind::DownEnd | Kind::Refused => None,
     }
+}
+
+/// Where a leg ended whose bytes may not tell: what came over TLS may be session tickets. A
+/// controller that answers with an error of its own has not seen the head of a response.
+fn ended_in(flow: &Flow) -> Phase {
+    let event = &flow.failure;
+    let own_error = matches!(&flow.ending, Ending::Answered(down) if down.status >= Some(500));
+    if event.protocol == Some(Protocol::Tls) && own_error && !event.handshake {
+        return Phase::Request;
+    }
+    phase(event)
 }
 
 /// Where the exchange was: a response has begun with its first byte, though its head be incomplete.

@@ -214,7 +214,7 @@ mod tests {
         let hybrid = find(&format!("{v1}{v2}")).expect("hybrid");
         assert_eq!(hybrid, Path::new("/sys/fs/cgroup/unified"));
         let error = find(v1).expect_err("v1 only").to_string();
-        assert!(error.contains("only cgroup v1"), "{error}");
+        assert!(error.contains("no cgroup v2 is mounted"), "{error}");
         find("").expect_err("nothing mounted");
     }
 

@@ -1,0 +1,159 @@
+//! The agent on other kernels than this one: the same failures, the same findings. Each guest has
+//! its own nginx, backends and pod-like cgroup, on loopback; see `guest/init`.
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tests::agent::Finding;
+use tests::expect::Differences;
+use tests::guest;
+use tests::metrics::Page;
+
+/// The path at the proxy, the port of the endpoint that fails, the client's status and the facts.
+fn rows() -> Vec<(&'static str, u16, u16, Value)> {
+    let refused = json!({"outcome": "connect_refused", "phase": "connect", "errno": "ECONNREFUSED",
+        "client_visible": "yes"});
+    let no_route = json!({"outcome": "connect_unreachable", "phase": "connect",
+        "cause": "network_unreachable", "client_visible": "yes"});
+    vec![
+        ("refused", 8901, 502, refused.clone()),
+        ("refused-v6", 8902, 502, refused),
+        ("no-route", 8903, 502, no_route.clone()),
+        ("no-route-v6", 8904, 502, no_route),
+        (
+            "reset-request",
+            9009,
+            502,
+            json!({"outcome": "reset", "phase": "request",
+            "cause": "backend_reset", "client_visible": "yes", "bytes_received": 0}),
+        ),
+        (
+            "fin-request",
+            9011,
+            502,
+            json!({"outcome": "closed_early", "phase": "request",
+            "cause": "premature_close", "client_visible": "yes"}),
+        ),
+        (
+            "fin-body",
+            9015,
+            200,
+            json!({"outcome": "closed_early", "phase": "response",
+            "cause": "premature_close", "client_visible": "yes"}),
+        ),
+        (
+            "hang",
+            9017,
+            504,
+            json!({"outcome": "response_timeout", "phase": "request",
+            "cause": "backend_timeout", "client_visible": "yes", "bytes_received": 0}),
+        ),
+        (
+            "retry",
+            8905,
+            200,
+            json!({"outcome": "connect_refused", "client_visible": "no"}),
+        ),
+    ]
+}
+
+/// What follows this prefix, of the lines that have it.
+fn after<'a>(console: &'a [String], prefix: &str) -> Vec<&'a str> {
+    console
+        .iter()
+        .filter_map(|line| line.strip_prefix(prefix))
+        .collect()
+}
+
+/// Connections and requests of the healthy backend, at the moment of this name.
+fn healthy(console: &[String], moment: &str) -> Result<(u64, u64)> {
+    let counts = after(console, &format!("{moment} seen "));
+    let counts = counts
+        .first()
+        .with_context(|| format!("no counts {moment}"))?;
+    let counts: Value = serde_json::from_str(counts).context("failed to parse counts")?;
+    let of = |what| {
+        counts["9001"][what]
+            .as_u64()
+            .with_context(|| format!("no {what}"))
+    };
+    Ok((of("connections")?, of("requests")?))
+}
+
+/// One run of the agent in the guest: what it found and counted.
+fn compare(console: &[String], run: &str, differences: &mut Differences) -> Result<()> {
+    let findings = after(console, &format!("{run} finding ")).into_iter();
+    let findings: Vec<Finding> = findings
+        .map(|line| Ok(Finding(serde_json::from_str(line)?)))
+        .collect::<Result<_>>()?;
+    let clients = after(console, &format!("{run} client "));
+    let rows = rows();
+    for (path, port, status, facts) in &rows {
+        let client = format!("/{path}/{run} {status}");
+        differences.check(clients.contains(&client.as_str()), || {
+            format!("{run}: the client did not see {client}: {clients:?}")
+        });
+        let mut facts = facts.clone();
+        facts["status"] = json!(status);
+        facts["controller"] = json!("nginx");
+        let fits = |finding: &Finding| finding.0["backend"]["port"] == json!(port);
+        differences.only(&format!("{run} {path}"), &findings, fits, &facts);
+    }
+    differences.check(findings.len() == rows.len(), || {
+        format!("{run}: {} findings, not {}", findings.len(), rows.len())
+    });
+    differences.check(after(console, &format!("{run} exit ")) == ["0"], || {
+        format!("{run}: the agent did not end well")
+    });
+    count(console, run, differences);
+    Ok(())
+}
+
+fn count(console: &[String], run: &str, differences: &mut Differences) {
+    let page = Page::parse(&after(console, &format!("{run} metric ")).join("\n"));
+    let mut expect = |name: &str, labels: &[(&str, &str)], expected: u64| {
+        let got = page.count(&format!("ingress_trace_{name}"), labels);
+        differences.check(got == expected, || {
+            format!("{run}: {name} {labels:?} is {got}, not {expected}")
+        });
+    };
+    expect("upstream_exchanges_total", &[("backend_port", "9001")], 3);
+    expect("upstream_exchanges_total", &[("backend_port", "9002")], 1);
+    expect("upstream_exchanges_total", &[], 3 + 1 + 9);
+    expect("upstream_failures_total", &[], 9);
+    expect("responses_total", &[("status", "200")], 3 + 2);
+    expect("events_lost_total", &[], 0);
+    expect("ingress_pods", &[], 1);
+}
+
+fn on(series: &str) -> Result<()> {
+    let Some(kernel) = guest::kernel(series)? else {
+        eprintln!("SKIPPED: apt has no package linux-image-{series}.*-cloud-amd64");
+        return Ok(());
+    };
+    let console = guest::boot(&kernel)?;
+    let text = console.join("\n");
+    assert!(console.iter().any(|line| line == "end"), "{text}");
+    let mut differences = Differences::default();
+    let release = after(&console, &format!("kernel {series}."));
+    differences.check(release.len() == 1, || format!("this is not {series}"));
+    // One pooled connection, opened before the first agent, that each agent has to adopt.
+    for (moment, seen) in [("before", (1, 1)), ("named", (1, 4)), ("found", (1, 7))] {
+        let got = healthy(&console, moment).with_context(|| text.clone())?;
+        differences.check(got == seen, || {
+            format!("{moment}: {got:?} at 9001, not {seen:?}")
+        });
+    }
+    compare(&console, "named", &mut differences)?;
+    compare(&console, "found", &mut differences)?;
+    differences.finish(&text);
+    Ok(())
+}
+
+#[test]
+fn a_6_1_kernel_gives_the_same_findings() -> Result<()> {
+    on("6.1")
+}
+
+#[test]
+fn a_6_12_kernel_gives_the_same_findings() -> Result<()> {
+    on("6.12")
+}
