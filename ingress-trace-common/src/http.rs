@@ -152,7 +152,11 @@ fn word(head: &ResponseHead, at: usize) -> u64 {
 pub fn framing_of(scan: &Scan, status: u16, head_request: bool, kept: u32, bytes: u64) -> u8 {
     if scan.end == 0 {
         let all = (kept as usize) < RESPONSE_KEPT && kept as u64 >= bytes;
-        return if all { framing::HEAD_CUT } else { framing::UNKNOWN };
+        return if all {
+            framing::HEAD_CUT
+        } else {
+            framing::UNKNOWN
+        };
     }
     if head_request || status == 204 || status == 304 {
         framing::NO_BODY
@@ -226,7 +230,11 @@ pub fn status(line: &[u8; 16]) -> u16 {
     let hundreds = line[9].wrapping_sub(b'0') as u16;
     let tens = line[10].wrapping_sub(b'0') as u16;
     let ones = line[11].wrapping_sub(b'0') as u16;
-    if hundreds > 9 || tens > 9 || ones > 9 { 0 } else { hundreds * 100 + tens * 10 + ones }
+    if hundreds > 9 || tens > 9 || ones > 9 {
+        0
+    } else {
+        hundreds * 100 + tens * 10 + ones
+    }
 }
 
 /// Whether these are the first bytes of a request line with a registered method.
@@ -282,13 +290,7 @@ pub fn request(head: &RequestHead, len: u32, forget: impl Fn(u32) -> u32 + Copy,
 }
 
 #[inline(always)]
-fn path(
-    head: &RequestHead,
-    start: u32,
-    len: u32,
-    forget: impl Fn(u32) -> u32,
-    out: &mut Sample,
-) {
+fn path(head: &RequestHead, start: u32, len: u32, forget: impl Fn(u32) -> u32, out: &mut Sample) {
     let mut i = 0usize;
     while i < PATH_LEN {
         let at = start as usize + i;

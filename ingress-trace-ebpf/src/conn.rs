@@ -135,7 +135,11 @@ impl Conn {
         unsafe {
             let map = (&raw const CONNECTIONS).cast_mut().cast();
             let value = bpf_sk_storage_get(map, sk, core::ptr::null_mut(), flags).cast::<Self>();
-            if value.is_null() { None } else { Some(&mut *value) }
+            if value.is_null() {
+                None
+            } else {
+                Some(&mut *value)
+            }
         }
     }
 
@@ -195,7 +199,11 @@ impl Conn {
             }
         }
         // A FIN of ours counts one; it is no request byte.
-        if acked as u64 > self.request_bytes { self.request_bytes as u32 } else { acked }
+        if acked as u64 > self.request_bytes {
+            self.request_bytes as u32
+        } else {
+            acked
+        }
     }
 
     /// Corrects the count of response bytes by what TCP has received in order (`received`, without

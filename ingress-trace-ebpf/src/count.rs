@@ -50,7 +50,14 @@ fn add(conn: &Conn, counted: u8, status: u16, latency: u64) {
     }
     if value.is_none() {
         lost(loss::AGGREGATE);
-        let rest = Key { cgroup: 0, address: [0; 16], port: 0, status: 0, counted, reserved: [0; 3] };
+        let rest = Key {
+            cgroup: 0,
+            address: [0; 16],
+            port: 0,
+            status: 0,
+            counted,
+            reserved: [0; 3],
+        };
         value = AGGREGATES.get_ptr_mut(rest);
     }
     let Some(value) = value else { return };

@@ -138,7 +138,11 @@ fn timeline(conn: &Conn, sample: &mut Sample) {
     sample.expected_bytes = http::expected(&conn.scan, conn.framing);
     sample.exchange = conn.exchange;
     sample.status = conn.status;
-    sample.phase = if conn.established_time == 0 { phase::CONNECT } else { conn.phase };
+    sample.phase = if conn.established_time == 0 {
+        phase::CONNECT
+    } else {
+        conn.phase
+    };
     sample.framing = conn.framing;
 }
 

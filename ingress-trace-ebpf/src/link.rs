@@ -71,7 +71,11 @@ pub fn finished_since(request_time: u64, now: u64) -> Option<&'static Finished> 
     // SAFETY: only this thread writes under its own id.
     let finished = unsafe { FINISHED.get(tid) }?;
     let at_once = now.wrapping_sub(finished.time) < AT_ONCE;
-    if at_once && finished.request_time >= request_time { Some(finished) } else { None }
+    if at_once && finished.request_time >= request_time {
+        Some(finished)
+    } else {
+        None
+    }
 }
 
 /// How long a released attempt waits for what its thread does next, in nanoseconds.
@@ -80,8 +84,12 @@ const WAIT: u64 = 1_000_000_000;
 /// Remembers that `tid` released the failed exchange of `conn`.
 #[inline(always)]
 pub fn put(conn: &Conn, tid: u32, time: u64) {
-    let released =
-        Released { cookie: conn.cookie, time, exchange: conn.exchange, reserved: 0 };
+    let released = Released {
+        cookie: conn.cookie,
+        time,
+        exchange: conn.exchange,
+        reserved: 0,
+    };
     if RELEASED.insert(tid, released, 0).is_err() {
         crate::count::lost(ingress_trace_common::aggregate::loss::LINK);
     }
@@ -108,5 +116,9 @@ pub fn take(time: u64) -> Option<Released> {
     // SAFETY: copied at once; only this thread writes under its own id.
     let released = unsafe { RELEASED.get(tid) }.copied()?;
     let _ = RELEASED.remove(tid);
-    if released.time + WAIT > time { Some(released) } else { None }
+    if released.time + WAIT > time {
+        Some(released)
+    } else {
+        None
+    }
 }

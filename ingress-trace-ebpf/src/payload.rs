@@ -53,7 +53,9 @@ impl Packet {
         }
         macro_rules! at {
             // SAFETY: each use stands behind a comparison with `end`, which the verifier checks.
-            ($offset:expr, $type:ty) => { unsafe { *(($offset) as *const $type) } };
+            ($offset:expr, $type:ty) => {
+                unsafe { *(($offset) as *const $type) }
+            };
         }
         let first = at!(data, u8);
         let ip_len = match first >> 4 {
@@ -74,7 +76,15 @@ impl Packet {
         }
         let seq = u32::from_be(at!(tcp + 4, u32));
         let ack = u32::from_be(at!(tcp + 8, u32));
-        Some(Self { skb, offset, len, seq, ack, flags, egress })
+        Some(Self {
+            skb,
+            offset,
+            len,
+            seq,
+            ack,
+            flags,
+            egress,
+        })
     }
 
     /// Sequence number behind the last payload byte.
@@ -97,9 +107,8 @@ impl Packet {
         }
         let count = (most + 1) as u32;
         // SAFETY: `into` has room for N bytes (callers pass buffers of that size), `count` <= N.
-        let failed = unsafe {
-            bpf_skb_load_bytes(self.skb.cast(), self.offset + skip, into.cast(), count)
-        };
+        let failed =
+            unsafe { bpf_skb_load_bytes(self.skb.cast(), self.offset + skip, into.cast(), count) };
         if failed == 0 { count } else { 0 }
     }
 

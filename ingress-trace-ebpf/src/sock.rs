@@ -97,7 +97,9 @@ impl Tcp {
     /// Bytes that came in order and that the application has not read.
     #[inline(always)]
     pub fn unread(self) -> u32 {
-        let unread = self.receive_next().wrapping_sub(self.field(config!(copied_seq)));
+        let unread = self
+            .receive_next()
+            .wrapping_sub(self.field(config!(copied_seq)));
         // A FIN counts one; after the application has closed, the queue is dropped and counted.
         if unread as i32 <= 1 { 0 } else { unread }
     }
@@ -122,7 +124,12 @@ impl Tcp {
         if self.field::<u16>(config!(skc_family)) == AF_INET {
             let local = mapped(self.field(config!(skc_rcv_saddr)));
             let remote = mapped(self.field(config!(skc_daddr)));
-            return Ends { local, remote, local_port, remote_port };
+            return Ends {
+                local,
+                remote,
+                local_port,
+                remote_port,
+            };
         }
         Ends {
             local: self.words(config!(skc_v6_rcv_saddr)),
@@ -162,8 +169,7 @@ impl Tcp {
         // SAFETY: a full socket holds a reference on its cgroup, which holds its kernfs node; both
         // loads are checked by the verifier through BTF.
         unsafe {
-            let node: *const u8 =
-                core::ptr::read_volatile(cgroup.add(kn).cast());
+            let node: *const u8 = core::ptr::read_volatile(cgroup.add(kn).cast());
             core::ptr::read_volatile(node.add(id).cast())
         }
     }
@@ -224,8 +230,12 @@ impl Task {
     /// Name of the process' main thread (worker threads of Envoy have names of their own).
     #[inline(always)]
     pub fn name(self) -> [u8; NAME_LEN] {
-        let leader: *const u8 = self.field(config!(task_leader)).unwrap_or(core::ptr::null());
-        let at = leader.wrapping_add(config!(task_comm) as usize).cast::<[u8; NAME_LEN]>();
+        let leader: *const u8 = self
+            .field(config!(task_leader))
+            .unwrap_or(core::ptr::null());
+        let at = leader
+            .wrapping_add(config!(task_comm) as usize)
+            .cast::<[u8; NAME_LEN]>();
         // SAFETY: bpf_probe_read_kernel checks the address itself.
         unsafe { bpf_probe_read_kernel(at) }.unwrap_or([0; NAME_LEN])
     }
@@ -263,13 +273,33 @@ pub unsafe fn ends(sk: *mut bpf_sock) -> Ends {
     }
     let family = read!(family);
     let (local4, remote4) = (read!(src_ip4), read!(dst_ip4));
-    let local6 = [read!(src_ip6[0]), read!(src_ip6[1]), read!(src_ip6[2]), read!(src_ip6[3])];
-    let remote6 = [read!(dst_ip6[0]), read!(dst_ip6[1]), read!(dst_ip6[2]), read!(dst_ip6[3])];
+    let local6 = [
+        read!(src_ip6[0]),
+        read!(src_ip6[1]),
+        read!(src_ip6[2]),
+        read!(src_ip6[3]),
+    ];
+    let remote6 = [
+        read!(dst_ip6[0]),
+        read!(dst_ip6[1]),
+        read!(dst_ip6[2]),
+        read!(dst_ip6[3]),
+    ];
     let local_port = read!(src_port) as u16;
     let remote_port = u16::from_be(read!(dst_port));
     if family == 2 {
-        Ends { local: mapped(local4), remote: mapped(remote4), local_port, remote_port }
+        Ends {
+            local: mapped(local4),
+            remote: mapped(remote4),
+            local_port,
+            remote_port,
+        }
     } else {
-        Ends { local: local6, remote: remote6, local_port, remote_port }
+        Ends {
+            local: local6,
+            remote: remote6,
+            local_port,
+            remote_port,
+        }
     }
 }

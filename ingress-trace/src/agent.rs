@@ -58,9 +58,10 @@ pub async fn run(options: Options) -> Result<()> {
         None => None,
     };
     let (fresh, mut asked) = mpsc::channel(ASKED);
-    let shown = Shown { fresh: Some(fresh), ..Shown::default() };
-    let watched = watch(&options, &environment)?;
-    let line = Line::new(&options.capture, options.targets.node()?, Arc::clone(&shown.metrics));
+    let shown = Shown {
+        fresh: Some(fresh),
+        ..Shown::default()
+    };
     let (end, ended) = oneshot::channel::<()>();
     let serving = page.map(|page| {
         let shown = shown.clone();
@@ -68,10 +69,27 @@ pub async fn run(options: Options) -> Result<()> {
             let _ = ended.await;
         }))
     });
+    // Seconds of the verifier's work: meanwhile the page answers that it is not ready.
+    let watched = {
+        let (targets, capture) = (options.targets.clone(), options.capture.clone());
+        tokio::task::spawn_blocking(move || watch(&targets, &capture, &environment))
+            .await
+            .context("the loading thread ended")??
+    };
+    let line = Line::new(
+        &options.capture,
+        options.targets.node()?,
+        Arc::clone(&shown.metrics),
+    );
     shown.ready.store(true, Ordering::Relaxed);
-    let result = Agent { watched, line, shown, out: options.out }
-        .work(&mut stop, &mut asked)
-        .await;
+    let result = Agent {
+        watched,
+        line,
+        shown,
+        out: options.out,
+    }
+    .work(&mut stop, &mut asked)
+    .await;
     drop(end);
     if let Some(serving) = serving {
         serving.await.context("the HTTP server's task ended")??;
@@ -80,19 +98,23 @@ pub async fn run(options: Options) -> Result<()> {
 }
 
 /// Loads the programs and attaches to the targets that are there.
-fn watch(options: &Options, environment: &preflight::Environment) -> Result<Watched> {
+fn watch(
+    targets: &Targets,
+    capture: &Capture,
+    environment: &preflight::Environment,
+) -> Result<Watched> {
     let roots = Roots::detect(Path::new("/proc"))?;
     let selection = Selection {
-        pids: options.targets.pid.clone(),
-        cgroups: options.targets.cgroup.clone(),
-        controller: options.targets.controller,
+        pids: targets.pid.clone(),
+        cgroups: targets.cgroup.clone(),
+        controller: targets.controller,
     };
     let finder = Finder::new(&selection, roots.clone())?;
     let settings = Settings {
-        http: !options.capture.no_http,
-        slow: options.capture.slow,
+        http: !capture.no_http,
+        slow: capture.slow,
         names: true,
-        log: options.capture.log_ebpf,
+        log: capture.log_ebpf,
     };
     let probe = Probe::load(&settings, environment)?;
     let explicit = !selection.pids.is_empty() || !selection.cgroups.is_empty();
@@ -181,7 +203,10 @@ pub fn clock_offset() -> i128 {
 }
 
 fn nanos(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: a plain system call with a pointer to a local struct; these clocks always exist.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()

@@ -77,7 +77,7 @@ pub struct Watch {
 }
 
 /// Which data planes are watched.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Targets (default: every known data plane that runs here)")]
 pub struct Targets {
     /// Watch the cgroup of this process; may be given more than once
@@ -98,7 +98,7 @@ pub struct Targets {
 }
 
 /// What is captured, and how long it rests.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Capture")]
 pub struct Capture {
     /// Report a response as slow when its first byte takes longer; 0s reports none

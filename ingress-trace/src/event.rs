@@ -197,7 +197,10 @@ impl Event {
 }
 
 fn exchange(cookie: u64, number: u32) -> ExchangeId {
-    ExchangeId { cookie, number: number.max(1) }
+    ExchangeId {
+        cookie,
+        number: number.max(1),
+    }
 }
 
 fn some(time: u64) -> Option<u64> {
@@ -253,7 +256,12 @@ fn protocol_of(value: u8) -> Result<Option<Protocol>, DecodeError> {
 
 fn address(octets: [u8; 16], port: u16) -> SocketAddr {
     let address = Ipv6Addr::from(octets);
-    SocketAddr::new(address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4), port)
+    SocketAddr::new(
+        address
+            .to_ipv4_mapped()
+            .map_or(IpAddr::V6(address), IpAddr::V4),
+        port,
+    )
 }
 
 fn request(sample: &Sample) -> Option<Request> {
@@ -277,7 +285,9 @@ fn request(sample: &Sample) -> Option<Request> {
 /// Host and path of a target in absolute form (RFC 9112 section 3.2.2), as clients send it to a
 /// proxy.
 fn absolute(target: &str) -> Option<(String, String)> {
-    let rest = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"))?;
+    let rest = target
+        .strip_prefix("http://")
+        .or_else(|| target.strip_prefix("https://"))?;
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     // Credentials stay here.
     let host = host.rsplit('@').next().unwrap_or(host);

@@ -55,7 +55,7 @@ struct Open {
     next: Next,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Next {
     Nothing,
     Attempt(ExchangeId),
@@ -125,6 +125,7 @@ impl Joiner {
         let id = event.exchange;
         if let Some(prev) = event.prev {
             self.follow(prev, Next::Attempt(id));
+            self.tell_request(prev, &event);
         }
         match event.kind {
             Kind::Retry => {
@@ -145,6 +146,17 @@ impl Joiner {
         }
     }
 
+    /// An attempt that sent nothing was for the same request as the one that follows it.
+    fn tell_request(&mut self, prev: ExchangeId, event: &Event) {
+        let follows = Next::Attempt(event.exchange);
+        if let Some(open) = self.find(prev)
+            && open.next == follows
+            && open.failure.request.is_none()
+        {
+            open.failure.request.clone_from(&event.request);
+        }
+    }
+
     fn fail(&mut self, event: Event) {
         let id = event.exchange;
         if self.at.contains_key(&id) {
@@ -153,9 +165,12 @@ impl Joiner {
             return;
         }
         self.retries.remove(&id);
-        let released = matches!(event.kind, Kind::GaveUp | Kind::Closed | Kind::ConnectFailed)
-            .then_some((event.tid, event.time))
-            .filter(|_| event.flags.any(flag::RELEASED));
+        let released = matches!(
+            event.kind,
+            Kind::GaveUp | Kind::Closed | Kind::ConnectFailed
+        )
+        .then_some((event.tid, event.time))
+        .filter(|_| event.flags.any(flag::RELEASED));
         self.at.insert(id, event.time);
         if event.kind == Kind::Response {
             let waiting = self.errors.entry((event.cgroup, event.status)).or_default();
@@ -165,7 +180,11 @@ impl Joiner {
                 method: method(&event),
             });
         }
-        let open = Open { released, next: Next::Nothing, failure: event };
+        let open = Open {
+            released,
+            next: Next::Nothing,
+            failure: event,
+        };
         self.open.insert((open.failure.time, id), open);
     }
 
@@ -184,7 +203,10 @@ impl Joiner {
     /// Whether this is what followed a failed attempt. A thread that had relayed a backend's error
     /// before it released that connection has done with it: what it does next is another request's.
     fn is_next(&self, prev: ExchangeId, event: &Event) -> bool {
-        let open = self.at.get(&prev).and_then(|time| self.open.get(&(*time, prev)));
+        let open = self
+            .at
+            .get(&prev)
+            .and_then(|time| self.open.get(&(*time, prev)));
         match open.map(|open| &open.next) {
             Some(Next::Nothing) => true,
             Some(Next::Client(before)) => before.exchange == event.exchange,
@@ -208,15 +230,22 @@ impl Joiner {
     /// The oldest error of a backend that this answer may relay.
     fn relayed(&mut self, answer: &Event) -> Option<ExchangeId> {
         let key = (answer.cgroup, answer.status);
-        let place = self.errors.get(&key)?.iter().position(|error| {
-            relays(answer, error) && self.is_next(error.exchange, answer)
-        })?;
-        self.errors.get_mut(&key)?.remove(place).map(|error| error.exchange)
+        let place = self
+            .errors
+            .get(&key)?
+            .iter()
+            .position(|error| relays(answer, error) && self.is_next(error.exchange, answer))?;
+        self.errors
+            .get_mut(&key)?
+            .remove(place)
+            .map(|error| error.exchange)
     }
 
     /// A client's connection that had been joined to a failure before has ended for good.
     fn client_left(&mut self, event: Event) {
-        let Some(id) = self.joined.remove(&event.exchange) else { return };
+        let Some(id) = self.joined.remove(&event.exchange) else {
+            return;
+        };
         let answered = self.find(id).is_some_and(|open| match &open.next {
             Next::Client(before) => {
                 before.kind == Kind::Response && before.status.is_none_or(|status| status >= 400)
@@ -267,14 +296,19 @@ impl Joiner {
                 break;
             }
             let answer = entry.remove();
-            flows.push(Flow { ending: Ending::Answered(Box::new(answer.clone())), failure: answer });
+            flows.push(Flow {
+                ending: Ending::Answered(Box::new(answer.clone())),
+                failure: answer,
+            });
         }
         self.forget(now);
         flows
     }
 
     fn close(&mut self, id: ExchangeId, ending: Ending, now: u64, flows: &mut Vec<Flow>) {
-        let Some(time) = self.at.remove(&id) else { return };
+        let Some(time) = self.at.remove(&id) else {
+            return;
+        };
         if let Some(open) = self.open.remove(&(time, id)) {
             if let Next::Client(event) = &open.next {
                 self.joined.remove(&event.exchange);
@@ -282,13 +316,18 @@ impl Joiner {
             if ending == Ending::Unknown && self.untold.len() < MOST_OPEN {
                 self.untold.insert(id, now);
             }
-            flows.push(Flow { failure: open.failure, ending });
+            flows.push(Flow {
+                failure: open.failure,
+                ending,
+            });
         }
     }
 
     fn evict(&mut self, now: u64, flows: &mut Vec<Flow>) {
         while self.open.len() > MOST_OPEN {
-            let Some((&(_, id), _)) = self.open.first_key_value() else { break };
+            let Some((&(_, id), _)) = self.open.first_key_value() else {
+                break;
+            };
             self.evicted += 1;
             self.close(id, Ending::Unknown, now, flows);
         }
@@ -304,8 +343,10 @@ impl Joiner {
         }
         self.forgotten = now;
         let retry = self.waits.retry;
-        self.untold.retain(|_, time| time.saturating_add(retry) > now);
-        self.retries.retain(|_, (time, _)| time.saturating_add(retry) > now);
+        self.untold
+            .retain(|_, time| time.saturating_add(retry) > now);
+        self.retries
+            .retain(|_, (time, _)| time.saturating_add(retry) > now);
         self.errors.retain(|_, waiting| {
             let old = |error: &Relayable| error.time.saturating_add(retry) <= now;
             while waiting.front().is_some_and(old) || waiting.len() > MOST_OPEN {
@@ -380,7 +421,9 @@ impl Joiner {
             .copied()
             .collect();
         for key in due {
-            let Some(tid) = self.answers[&key].tid else { continue };
+            let Some(tid) = self.answers[&key].tid else {
+                continue;
+            };
             let failed = self.open.values_mut().find(|open| {
                 matches!(open.next, Next::Nothing)
                     && open.released.is_some_and(|(thread, time)| {

@@ -81,12 +81,17 @@ impl Line {
         }
         // Nothing younger than what still rests has been joined.
         let flows = self.joiner.settled(self.settle.horizon(now));
-        flows.iter().filter_map(|flow| self.finding(flow, watched)).collect()
+        flows
+            .iter()
+            .filter_map(|flow| self.finding(flow, watched))
+            .collect()
     }
 
     fn finding(&mut self, flow: &Flow, watched: &mut Watched) -> Option<Finding> {
         let cgroup = flow.failure.cgroup;
-        let controller = watched.owner(cgroup).map_or(Controller::Unknown, |own| own.controller);
+        let controller = watched
+            .owner(cgroup)
+            .map_or(Controller::Unknown, |own| own.controller);
         let reading = reading(flow, controller, &mut self.timers)?;
         // A controller that ends drops what it has open, as it is told to.
         let own = flow.failure.kind == Kind::GaveUp && flow.failure.pid != 0;
@@ -97,14 +102,22 @@ impl Line {
         if reading.outcome == Outcome::NoUpstream && !stands(flow, &shortage, watched) {
             return None;
         }
-        let ingress = Ingress { node: Some(self.node.clone()), ..Ingress::default() };
-        let context = Context { controller, ingress, clock: clock_offset() };
+        let ingress = Ingress {
+            node: Some(self.node.clone()),
+            ..Ingress::default()
+        };
+        let context = Context {
+            controller,
+            ingress,
+            clock: clock_offset(),
+        };
         Some(finding(flow, reading, &shortage, &self.timers, &context))
     }
 
     /// Brings what was lost on the way to the metrics.
     pub fn count(&self) {
-        self.metrics.lost_total(Stage::Settle, self.settle.early + self.joiner.evicted);
+        self.metrics
+            .lost_total(Stage::Settle, self.settle.early + self.joiner.evicted);
     }
 }
 

@@ -11,7 +11,10 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let default = format!("ingress_trace={0},{0}", cli.log_level());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let result = match cli.command {
         Command::Run(options) => commands::run::run(options).await,
         Command::Watch(options) => commands::watch::run(options).await,

@@ -19,7 +19,12 @@ pub struct Settle {
 impl Settle {
     /// Events rest for `rest` nanoseconds.
     pub fn new(rest: u64) -> Self {
-        Self { rest, events: BTreeMap::new(), count: 0, early: 0 }
+        Self {
+            rest,
+            events: BTreeMap::new(),
+            count: 0,
+            early: 0,
+        }
     }
 
     /// Takes one event.
@@ -40,7 +45,11 @@ impl Settle {
 
     /// Up to when every event has left at `now`; `u64::MAX` stays what it is.
     pub fn horizon(&self, now: u64) -> u64 {
-        if now == u64::MAX { now } else { now.saturating_sub(self.rest) }
+        if now == u64::MAX {
+            now
+        } else {
+            now.saturating_sub(self.rest)
+        }
     }
 
     fn count_early(&mut self) -> bool {

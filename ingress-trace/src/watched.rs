@@ -76,8 +76,12 @@ impl Watched {
         self.report(&found);
         self.allow(&found)?;
         let live: HashSet<u64> = found.targets.iter().map(|target| target.id).collect();
-        let gone: Vec<u64> =
-            self.entries.keys().filter(|id| !live.contains(id)).copied().collect();
+        let gone: Vec<u64> = self
+            .entries
+            .keys()
+            .filter(|id| !live.contains(id))
+            .copied()
+            .collect();
         for id in gone {
             self.probe.detach(id);
             self.entries.remove(&id);
@@ -108,7 +112,14 @@ impl Watched {
             "watching"
         );
         let baseline = Baseline::take(&target, &self.roots);
-        self.entries.insert(target.id, Entry { target, baseline, readings: Vec::new() });
+        self.entries.insert(
+            target.id,
+            Entry {
+                target,
+                baseline,
+                readings: Vec::new(),
+            },
+        );
         Ok(())
     }
 
@@ -135,14 +146,19 @@ impl Watched {
             let live: HashSet<u64> = self.entries.keys().copied().collect();
             self.owners.retain(|_, owner| live.contains(&owner.target));
         }
-        let owner = Owner { controller: target.controller, target: target.id };
+        let owner = Owner {
+            controller: target.controller,
+            target: target.id,
+        };
         for (id, _) in cgroups_below(&target.cgroup).unwrap_or_default() {
             self.owners.insert(id, owner);
         }
     }
 
     fn allow(&mut self, found: &Found) -> Result<()> {
-        let known = profiles::ALL.iter().flat_map(|profile| profile.names.iter().copied());
+        let known = profiles::ALL
+            .iter()
+            .flat_map(|profile| profile.names.iter().copied());
         let targets = found.targets.iter().flat_map(|target| target.names.iter());
         let new: Vec<String> = known
             .chain(targets.map(String::as_str))
@@ -178,9 +194,17 @@ impl Watched {
     pub fn drain(&mut self, mut take: impl FnMut(&[u8], &mut dyn FnMut(u64))) -> usize {
         // Bounded, so that a storm cannot keep the rest of the agent from its turn.
         const MOST: usize = 100_000;
-        let Self { probe, entries, owners, roots, .. } = self;
+        let Self {
+            probe,
+            entries,
+            owners,
+            roots,
+            ..
+        } = self;
         let mut look = |cgroup: u64| {
-            let entry = owners.get(&cgroup).and_then(|owner| entries.get_mut(&owner.target));
+            let entry = owners
+                .get(&cgroup)
+                .and_then(|owner| entries.get_mut(&owner.target));
             if let Some(entry) = entry {
                 entry.look(roots);
             }
@@ -195,8 +219,13 @@ impl Watched {
 
     /// What the controller was short of just now.
     pub fn shortage(&self, cgroup: u64) -> Shortage {
-        let entry = self.owner(cgroup).and_then(|owner| self.entries.get(&owner.target));
-        Shortage { limits: entry.and_then(Entry::worst), ports: None }
+        let entry = self
+            .owner(cgroup)
+            .and_then(|owner| self.entries.get(&owner.target));
+        Shortage {
+            limits: entry.and_then(Entry::worst),
+            ports: None,
+        }
     }
 
     /// Local ports in use towards a backend.
@@ -208,11 +237,15 @@ impl Watched {
     /// Whether the controller had upstream exchanges since `time` whose statuses cannot be read
     /// (TLS, HTTP/2): an error to a client may be one of theirs.
     pub fn unreadable_since(&mut self, cgroup: u64, time: u64) -> bool {
-        let Some(owner) = self.owner(cgroup) else { return true };
+        let Some(owner) = self.owner(cgroup) else {
+            return true;
+        };
         if self.note_unreadable().is_err() {
             return true;
         }
-        self.unreadable.get(&owner.target).is_some_and(|(_, grew)| *grew >= time)
+        self.unreadable
+            .get(&owner.target)
+            .is_some_and(|(_, grew)| *grew >= time)
     }
 
     fn note_unreadable(&mut self) -> Result<()> {
@@ -245,7 +278,9 @@ impl Watched {
             counts.idle(IDLE).collect()
         });
         for key in idle {
-            self.probe.remove(&key).context("failed to remove an idle aggregate")?;
+            self.probe
+                .remove(&key)
+                .context("failed to remove an idle aggregate")?;
             metrics.with_counts(|counts| counts.forget(&key));
         }
         for (what, total) in self.probe.losses()?.into_iter().enumerate() {
@@ -265,8 +300,13 @@ impl Watched {
 impl Entry {
     fn look(&mut self, roots: &Roots) {
         let now = Instant::now();
-        if self.readings.last().is_none_or(|(at, _)| now.duration_since(*at) >= FRESH) {
-            self.readings.retain(|(at, _)| now.duration_since(*at) < RECENT);
+        if self
+            .readings
+            .last()
+            .is_none_or(|(at, _)| now.duration_since(*at) >= FRESH)
+        {
+            self.readings
+                .retain(|(at, _)| now.duration_since(*at) < RECENT);
             let limits = limits::read(&self.target, roots, Some(&self.baseline));
             self.readings.push((now, limits));
         }

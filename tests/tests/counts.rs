@@ -93,9 +93,10 @@ fn counts_a_load(listener: Listener, path: &str) -> Result<()> {
     assert!(load.requests > 100, "too little load: {load:?}");
     assert_eq!(load.failed, 0);
     let read = world.backends.requests(B::Ok)?;
-    let page = agent.metric("as many exchanges as the backend has read requests", |page| {
-        page.count(EXCHANGES, &[("backend_port", &port)]) >= read
-    })?;
+    let page = agent.metric(
+        "as many exchanges as the backend has read requests",
+        |page| page.count(EXCHANGES, &[("backend_port", &port)]) >= read,
+    )?;
     let counted = page.count(EXCHANGES, &[("backend_port", &port)]);
     // What wrk cut at its end may or may not have become an exchange.
     let most = load.requests + u64::from(connections);

@@ -130,7 +130,11 @@ fn watch_ends_by_itself_and_prints_a_line_a_person_can_read() -> Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let mut watch = Process::start(&mut command)?;
-    let mut out = watch.child().stdout.take().context("failed to open its output")?;
+    let mut out = watch
+        .child()
+        .stdout
+        .take()
+        .context("failed to open its output")?;
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
         std::io::Read::read_to_string(&mut out, &mut text).map(|_| text)

@@ -46,7 +46,12 @@ fn connect(context: &SockAddrContext, remote: [u32; 4]) {
     let from = context.sock_addr;
     // SAFETY: the context's own fields.
     let (kind, protocol, port, sk) = unsafe {
-        ((*from).type_, (*from).protocol, (*from).user_port, (*from).__bindgen_anon_1.sk)
+        (
+            (*from).type_,
+            (*from).protocol,
+            (*from).user_port,
+            (*from).__bindgen_anon_1.sk,
+        )
     };
     if kind != SOCK_STREAM || protocol != IPPROTO_TCP || sk.is_null() {
         return;
@@ -56,7 +61,9 @@ fn connect(context: &SockAddrContext, remote: [u32; 4]) {
         return;
     }
     // SAFETY: the socket of the context, not null.
-    let Some(conn) = (unsafe { Conn::create(sk.cast()) }) else { return };
+    let Some(conn) = (unsafe { Conn::create(sk.cast()) }) else {
+        return;
+    };
     if conn.has(flag::FAILED) {
         return; // the same socket tries again (HAProxy): its failure is told already
     }
@@ -69,7 +76,11 @@ fn connect(context: &SockAddrContext, remote: [u32; 4]) {
     conn.role = role::UPSTREAM;
     conn.remote = remote;
     conn.remote_port = u16::from_be(port as u16);
-    conn.proto = if config!(http) == 0 { proto::UNREAD } else { proto::UNKNOWN };
+    conn.proto = if config!(http) == 0 {
+        proto::UNREAD
+    } else {
+        proto::UNKNOWN
+    };
     (conn.tid, conn.tgid) = task.ids();
     // SAFETY: the socket of the context, not null.
     if let Some(tcp) = unsafe { crate::sock::Tcp::of(sk.cast()) } {

@@ -1,14 +1,14 @@
 //! `cgroup_skb` ingress and egress (Linux 4.10; `bpf_sk_fullsock` 5.1): every TCP packet of the
 //! pod's sockets, before TCP has looked at it (ingress) or after it has left (egress). Twice per
 //! proxied request and leg: data and its answer; pure acknowledgements return at once.
-use aya_ebpf::{
-    bindings::__sk_buff, helpers::bpf_sk_fullsock, macros::cgroup_skb, programs::SkBuffContext,
-};
 use crate::{
     conn::{Conn, server},
     exchange,
     payload::{ACK, FIN, Packet, RST},
     sock::{Task, Tcp},
+};
+use aya_ebpf::{
+    bindings::__sk_buff, helpers::bpf_sk_fullsock, macros::cgroup_skb, programs::SkBuffContext,
 };
 
 /// A packet to the pod. Always lets it pass.
@@ -28,7 +28,9 @@ pub fn packet_out(context: SkBuffContext) -> i32 {
 #[inline(always)]
 fn packet(skb: *mut __sk_buff, egress: bool) {
     // SAFETY: `skb` is the context of a cgroup_skb program.
-    let Some(packet) = (unsafe { Packet::read(skb, egress) }) else { return };
+    let Some(packet) = (unsafe { Packet::read(skb, egress) }) else {
+        return;
+    };
     // SAFETY: as above; the socket is checked for null by the helper's own rule.
     let sk = unsafe { (*skb).__bindgen_anon_2.sk };
     if sk.is_null() {
@@ -40,7 +42,9 @@ fn packet(skb: *mut __sk_buff, egress: bool) {
         return;
     }
     // SAFETY: a full socket, as the helper says.
-    let Some(conn) = (unsafe { Conn::of(sk.cast()) }) else { return };
+    let Some(conn) = (unsafe { Conn::of(sk.cast()) }) else {
+        return;
+    };
     if conn.server == server::OTHER {
         return;
     }
@@ -49,7 +53,11 @@ fn packet(skb: *mut __sk_buff, egress: bool) {
             exchange::request_data(conn, &packet);
         } else {
             // SAFETY: a full socket.
-            let tcp = if egress { unsafe { Tcp::of(sk.cast()) } } else { None };
+            let tcp = if egress {
+                unsafe { Tcp::of(sk.cast()) }
+            } else {
+                None
+            };
             if egress && conn.server == server::UNKNOWN {
                 recognize(conn, tcp);
             }
@@ -72,6 +80,10 @@ fn packet(skb: *mut __sk_buff, egress: bool) {
 fn recognize(conn: &mut Conn, tcp: Option<Tcp>) {
     if tcp.is_some_and(Tcp::owned) {
         let known = Task::current().is_data_plane();
-        conn.server = if known { server::DATA_PLANE } else { server::OTHER };
+        conn.server = if known {
+            server::DATA_PLANE
+        } else {
+            server::OTHER
+        };
     }
 }

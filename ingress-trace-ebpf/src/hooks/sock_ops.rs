@@ -53,7 +53,11 @@ pub fn established(context: SockOpsContext) -> u32 {
                 // SAFETY: the context of this program.
                 conn.cookie = unsafe { bpf_get_socket_cookie(ops.cast()) };
                 conn.role = role::DOWNSTREAM;
-                conn.proto = if config!(http) == 0 { proto::UNREAD } else { proto::UNKNOWN };
+                conn.proto = if config!(http) == 0 {
+                    proto::UNREAD
+                } else {
+                    proto::UNKNOWN
+                };
                 // SAFETY: the socket of the context, not null.
                 conn.set_ends(&unsafe { ends(sk) });
                 // SAFETY: as above.
@@ -75,7 +79,11 @@ fn begin(conn: &mut Conn, ops: *mut bpf_sock_ops) {
     // SAFETY: the context's own fields.
     let (sent, received) = unsafe { ((*ops).snd_nxt, (*ops).rcv_nxt) };
     conn.established_time = now();
-    let (request, response) = if conn.upstream() { (sent, received) } else { (received, sent) };
+    let (request, response) = if conn.upstream() {
+        (sent, received)
+    } else {
+        (received, sent)
+    };
     conn.request_end = request;
     conn.request_start = request;
     conn.request_next = request;

@@ -21,7 +21,9 @@ const ENETUNREACH: u32 = 101;
 pub fn release(context: SockContext) -> i32 {
     let sk = context.sock;
     // SAFETY: the context is the socket; storage knows only sockets that we made it for.
-    let Some(conn) = (unsafe { Conn::of(sk.cast()) }) else { return 1 };
+    let Some(conn) = (unsafe { Conn::of(sk.cast()) }) else {
+        return 1;
+    };
     conn.released = 1;
     if Task::current().exiting() {
         // The process dies and drops all it had: nothing of that is an upstream's fault.
@@ -40,7 +42,10 @@ pub fn release(context: SockContext) -> i32 {
     if state == BPF_TCP_CLOSE && !conn.has(flag::SYN | flag::ADOPTED) {
         // connect() failed before a SYN was built. Entered SYN_SENT: no port was left, and that was
         // told at the state change. Else routing had failed; its errno is not visible here.
-        let no_route = Moment { errno: ENETUNREACH, ..moment };
+        let no_route = Moment {
+            errno: ENETUNREACH,
+            ..moment
+        };
         outcome::connect_failed(conn, kind::CONNECT_LOCAL, &no_route);
     } else if state == BPF_TCP_FIN_WAIT1 || state == BPF_TCP_FIN_WAIT2 {
         // Shut down before (HAProxy): no state change follows that could tell.

@@ -4,8 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{
-        BPF_TCP_CLOSE, BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED, BPF_TCP_SYN_RECV,
-        BPF_TCP_SYN_SENT,
+        BPF_TCP_CLOSE, BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED, BPF_TCP_SYN_RECV, BPF_TCP_SYN_SENT,
     },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
@@ -27,7 +26,9 @@ pub fn state(context: BtfTracePointContext) -> i32 {
     let sk: *mut c_void = context.arg(0);
     let (old, new): (i32, i32) = (context.arg(1), context.arg(2));
     // SAFETY: the tracepoint's first argument is a full socket (`struct sock *`).
-    let Some(conn) = (unsafe { Conn::of(sk) }) else { return 0 };
+    let Some(conn) = (unsafe { Conn::of(sk) }) else {
+        return 0;
+    };
     changed(conn, sk, old as u32, new as u32);
     0
 }
@@ -42,7 +43,9 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
         return;
     }
     // SAFETY: as in `state`.
-    let Some(tcp) = (unsafe { Tcp::of(sk) }) else { return };
+    let Some(tcp) = (unsafe { Tcp::of(sk) }) else {
+        return;
+    };
     let released = conn.released != 0;
     let mut moment = Moment::with(now(), released, tcp);
     let fin = old == BPF_TCP_CLOSE_WAIT || new == BPF_TCP_CLOSE_WAIT;
@@ -77,7 +80,11 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
     if new == BPF_TCP_CLOSE_WAIT {
         outcome::ended_by_peer(conn, kind::CLOSED, true, &moment);
     } else if new == BPF_TCP_CLOSE && moment.errno != 0 {
-        let what = if conn.rst_in != 0 { kind::RESET } else { kind::BROKEN };
+        let what = if conn.rst_in != 0 {
+            kind::RESET
+        } else {
+            kind::BROKEN
+        };
         outcome::ended_by_peer(conn, what, false, &moment);
     }
 }

@@ -21,7 +21,12 @@ const TCP_LISTEN: u8 = 10;
 #[unsafe(link_section = "iter/tcp")]
 pub fn sockets(context: *const u64) -> i32 {
     // SAFETY: `struct bpf_iter__tcp`: the meta data, then the socket.
-    let (meta, sk) = unsafe { (*context as *const u64, *context.add(1) as *mut core::ffi::c_void) };
+    let (meta, sk) = unsafe {
+        (
+            *context as *const u64,
+            *context.add(1) as *mut core::ffi::c_void,
+        )
+    };
     if sk.is_null() {
         return 0;
     }
@@ -40,21 +45,24 @@ pub fn sockets(context: *const u64) -> i32 {
 #[inline(always)]
 fn adopt(sk: *mut core::ffi::c_void) -> bool {
     // SAFETY: a `struct tcp_sock` that the caller checked.
-    let Some(tcp) = (unsafe { Tcp::of(sk) }) else { return false };
+    let Some(tcp) = (unsafe { Tcp::of(sk) }) else {
+        return false;
+    };
     let (port, state, cgroup) = (tcp.local_port(), tcp.state(), tcp.cgroup());
     if state == TCP_LISTEN {
         let _ = LISTENING.insert(port, 1, 0);
         return false;
     }
     // SAFETY: map look-ups that copy nothing.
-    let known = unsafe {
-        ADOPT_CGROUPS.get(cgroup).is_some() && ADOPT_INODES.get(tcp.inode()).is_some()
-    };
+    let known =
+        unsafe { ADOPT_CGROUPS.get(cgroup).is_some() && ADOPT_INODES.get(tcp.inode()).is_some() };
     if !known || (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT) {
         return false;
     }
     // SAFETY: as above.
-    let Some(conn) = (unsafe { Conn::create(sk) }) else { return false };
+    let Some(conn) = (unsafe { Conn::create(sk) }) else {
+        return false;
+    };
     if conn.cookie != 0 {
         return false; // born while we attached: the other hooks have it
     }
@@ -63,7 +71,11 @@ fn adopt(sk: *mut core::ffi::c_void) -> bool {
     conn.cookie = unsafe { bpf_get_socket_cookie(sk) };
     // SAFETY: a map look-up that copies nothing.
     let accepted = unsafe { LISTENING.get(port) }.is_some();
-    conn.role = if accepted { role::DOWNSTREAM } else { role::UPSTREAM };
+    conn.role = if accepted {
+        role::DOWNSTREAM
+    } else {
+        role::UPSTREAM
+    };
     resume(conn, tcp, state);
     true
 }
@@ -74,13 +86,21 @@ fn resume(conn: &mut Conn, tcp: Tcp, state: u8) {
     if state == TCP_CLOSE_WAIT {
         conn.fin_in = 1;
     }
-    conn.proto = if config!(http) == 0 { proto::UNREAD } else { proto::UNKNOWN };
+    conn.proto = if config!(http) == 0 {
+        proto::UNREAD
+    } else {
+        proto::UNKNOWN
+    };
     let ends: Ends = tcp.ends();
     conn.set_ends(&ends);
     conn.connect_time = now();
     conn.established_time = conn.connect_time;
     let (sent, received) = (tcp.send_next(), tcp.receive_next());
-    let (request, response) = if conn.upstream() { (sent, received) } else { (received, sent) };
+    let (request, response) = if conn.upstream() {
+        (sent, received)
+    } else {
+        (received, sent)
+    };
     conn.request_end = request;
     conn.request_start = request;
     conn.request_next = request;

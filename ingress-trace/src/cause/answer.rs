@@ -23,12 +23,20 @@ pub fn answer(flow: &Flow, reading: Reading, profile: &Profile) -> Answer {
     match &flow.ending {
         Ending::Answered(down) => {
             let seen = down.status.is_none_or(|status| status >= 400);
-            of(down.status, inferred, if seen { Visible::Yes } else { Visible::No })
+            of(
+                down.status,
+                inferred,
+                if seen { Visible::Yes } else { Visible::No },
+            )
         }
         Ending::Cut(down) => {
             // What had been relayed stands; without a byte there is no status at all.
             let source = down.status.map(|_| StatusSource::Observed);
-            Answer { status: down.status, source, visible: Visible::Yes }
+            Answer {
+                status: down.status,
+                source,
+                visible: Visible::Yes,
+            }
         }
         // The retry's answer was seen, and is what the controller relays.
         Ending::Retried(status) => of(*status, inferred, Visible::No),
@@ -43,7 +51,11 @@ fn of(observed: Option<u16>, inferred: Option<u16>, visible: Visible) -> Answer 
         (None, Some(_)) => Some(StatusSource::Inferred),
         (None, None) => None,
     };
-    Answer { status: observed.or(inferred), source, visible }
+    Answer {
+        status: observed.or(inferred),
+        source,
+        visible,
+    }
 }
 
 /// What this controller answers to this outcome when nothing hides it.
@@ -55,10 +67,9 @@ fn inferred(event: &Event, reading: Reading, profile: &Profile) -> Option<u16> {
             event.status.or(profile.statuses.cut_head)
         }
         Some(Phase::Request) if broke && event.reused() => {
-            let safe = event
-                .request
-                .as_ref()
-                .is_none_or(|request| matches!(request.method.as_str(), "GET" | "HEAD" | "OPTIONS"));
+            let safe = event.request.as_ref().is_none_or(|request| {
+                matches!(request.method.as_str(), "GET" | "HEAD" | "OPTIONS")
+            });
             profile.reused(safe)
         }
         phase => profile.status(reading.outcome, phase),

@@ -52,7 +52,12 @@ pub fn finding(
 ) -> Finding {
     let event = &flow.failure;
     let timer = timers.agrees(context.controller, Timer::Read, age(event));
-    let verdict = decide(&Facts { flow, reading, shortage, timer });
+    let verdict = decide(&Facts {
+        flow,
+        reading,
+        shortage,
+        timer,
+    });
     let answer = answer(flow, reading, profiles::of(context.controller));
     let mut finding = base(event, reading, verdict, answer, context);
     // The client's own words go first: controllers rewrite host and path.

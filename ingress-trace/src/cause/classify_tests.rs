@@ -62,7 +62,9 @@ fn a_refused_connect_is_told_as_in_the_contract() {
     plain(
         refused(1, AT),
         answered(502),
-        &expect![[r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"unknown","status":502,"status_source":"observed","client_visible":"yes","confidence":"low","outcome":"connect_refused","phase":"connect","errno":"ECONNREFUSED","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"connect_seconds":0.005,"elapsed_seconds":0.005,"exchange":1,"bytes_sent":0,"bytes_received":0,"retransmits":0,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["10.77.1.3:8080 answered the SYN with RST after 5.0 ms","the cluster's state is needed to tell the cause"]}"#]],
+        &expect![[
+            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"unknown","status":502,"status_source":"observed","client_visible":"yes","confidence":"low","outcome":"connect_refused","phase":"connect","errno":"ECONNREFUSED","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"connect_seconds":0.005,"elapsed_seconds":0.005,"exchange":1,"bytes_sent":0,"bytes_received":0,"retransmits":0,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["10.77.1.3:8080 answered the SYN with RST after 5.0 ms","the cluster's state is needed to tell the cause"]}"#
+        ]],
     );
 }
 
@@ -75,7 +77,9 @@ fn a_connect_that_timed_out_is_told_as_in_the_contract() {
     plain(
         timed_out,
         answered(504),
-        &expect![[r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"unknown","status":504,"status_source":"observed","client_visible":"yes","confidence":"low","outcome":"connect_timeout","phase":"connect","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"connect_seconds":0.005,"elapsed_seconds":0.005,"exchange":1,"bytes_sent":0,"bytes_received":0,"retransmits":2,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["10.77.1.3:8080 did not answer 3 SYN for 5.0 ms","the cluster's state is needed to tell the cause"]}"#]],
+        &expect![[
+            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"unknown","status":504,"status_source":"observed","client_visible":"yes","confidence":"low","outcome":"connect_timeout","phase":"connect","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"connect_seconds":0.005,"elapsed_seconds":0.005,"exchange":1,"bytes_sent":0,"bytes_received":0,"retransmits":2,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["10.77.1.3:8080 did not answer 3 SYN for 5.0 ms","the cluster's state is needed to tell the cause"]}"#
+        ]],
     );
 }
 
@@ -88,7 +92,9 @@ fn an_unreachable_connect_is_told_as_in_the_contract() {
     plain(
         icmp,
         Ending::Unknown,
-        &expect![[r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"network_unreachable","status":502,"status_source":"inferred","client_visible":"unknown","confidence":"high","outcome":"connect_unreachable","phase":"connect","errno":"EHOSTUNREACH","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"connect_seconds":0.005,"elapsed_seconds":0.005,"exchange":1,"bytes_sent":0,"bytes_received":0,"retransmits":0,"evidence":["EHOSTUNREACH for 10.77.1.3:8080"]}"#]],
+        &expect![[
+            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"network_unreachable","status":502,"status_source":"inferred","client_visible":"unknown","confidence":"high","outcome":"connect_unreachable","phase":"connect","errno":"EHOSTUNREACH","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"connect_seconds":0.005,"elapsed_seconds":0.005,"exchange":1,"bytes_sent":0,"bytes_received":0,"retransmits":0,"evidence":["EHOSTUNREACH for 10.77.1.3:8080"]}"#
+        ]],
     );
 }
 
@@ -110,7 +116,9 @@ fn a_connect_without_a_port_is_told_as_in_the_contract() {
             ports,
             limits: None,
         },
-        &expect![[r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"ingress_ports_exhausted","status":502,"status_source":"observed","client_visible":"yes","confidence":"high","outcome":"connect_local","phase":"connect","errno":"EADDRNOTAVAIL","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"connect_seconds":0.005,"elapsed_seconds":0.005,"exchange":1,"bytes_sent":0,"bytes_received":0,"retransmits":0,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["connect to 10.77.1.3:8080 failed with EADDRNOTAVAIL before any packet","28232 of 28232 local ports in use towards 10.77.1.3:8080"]}"#]],
+        &expect![[
+            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"ingress_ports_exhausted","status":502,"status_source":"observed","client_visible":"yes","confidence":"high","outcome":"connect_local","phase":"connect","errno":"EADDRNOTAVAIL","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"connect_seconds":0.005,"elapsed_seconds":0.005,"exchange":1,"bytes_sent":0,"bytes_received":0,"retransmits":0,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["connect to 10.77.1.3:8080 failed with EADDRNOTAVAIL before any packet","28232 of 28232 local ports in use towards 10.77.1.3:8080"]}"#
+        ]],
     );
 }
 
@@ -193,7 +201,9 @@ fn a_response_that_stalled_is_told_as_in_the_contract() {
     plain(
         stalled,
         Ending::Cut(Box::new(client)),
-        &expect![[r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"unknown","status":200,"status_source":"observed","client_visible":"yes","confidence":"low","outcome":"response_stalled","phase":"response","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"protocol":"http/1","connect_seconds":0.0,"first_byte_seconds":0.001,"elapsed_seconds":3.002,"exchange":1,"bytes_sent":80,"bytes_received":500,"retransmits":0,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["the controller cut the client off 3.00 s after the newest response byte"]}"#]],
+        &expect![[
+            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"unknown","status":200,"status_source":"observed","client_visible":"yes","confidence":"low","outcome":"response_stalled","phase":"response","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"protocol":"http/1","connect_seconds":0.0,"first_byte_seconds":0.001,"elapsed_seconds":3.002,"exchange":1,"bytes_sent":80,"bytes_received":500,"retransmits":0,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["the controller cut the client off 3.00 s after the newest response byte"]}"#
+        ]],
     );
 }
 

@@ -45,18 +45,45 @@ struct Rule {
 /// The decision table.
 const RULES: &[Rule] = &[
     // The ingress pod's own shortages come first: no backend was asked.
-    Rule { cause: Cause::IngressPortsExhausted, supports: no_port },
-    Rule { cause: Cause::IngressFdsExhausted, supports: no_descriptor },
+    Rule {
+        cause: Cause::IngressPortsExhausted,
+        supports: no_port,
+    },
+    Rule {
+        cause: Cause::IngressFdsExhausted,
+        supports: no_descriptor,
+    },
     // What the bytes say by themselves.
-    Rule { cause: Cause::ProtocolError, supports: not_http },
-    Rule { cause: Cause::UpstreamError, supports: own_error },
-    Rule { cause: Cause::NetworkUnreachable, supports: unreachable },
+    Rule {
+        cause: Cause::ProtocolError,
+        supports: not_http,
+    },
+    Rule {
+        cause: Cause::UpstreamError,
+        supports: own_error,
+    },
+    Rule {
+        cause: Cause::NetworkUnreachable,
+        supports: unreachable,
+    },
     // A race is told from an abort by what the backend's kernel had acknowledged.
-    Rule { cause: Cause::KeepaliveRace, supports: race },
-    Rule { cause: Cause::BackendTimeout, supports: too_late },
+    Rule {
+        cause: Cause::KeepaliveRace,
+        supports: race,
+    },
+    Rule {
+        cause: Cause::BackendTimeout,
+        supports: too_late,
+    },
     // Nothing else explains it: the application did it.
-    Rule { cause: Cause::BackendReset, supports: reset },
-    Rule { cause: Cause::PrematureClose, supports: closed },
+    Rule {
+        cause: Cause::BackendReset,
+        supports: reset,
+    },
+    Rule {
+        cause: Cause::PrematureClose,
+        supports: closed,
+    },
 ];
 
 /// Decides; [`Cause::Unknown`] with what was seen when no rule is supported.
@@ -65,7 +92,11 @@ pub fn decide(facts: &Facts) -> Verdict {
         .iter()
         .find_map(|rule| {
             let (confidence, evidence) = (rule.supports)(facts)?;
-            Some(Verdict { cause: rule.cause, confidence, evidence })
+            Some(Verdict {
+                cause: rule.cause,
+                confidence,
+                evidence,
+            })
         })
         .unwrap_or_else(|| Verdict {
             cause: Cause::Unknown,
@@ -93,11 +124,16 @@ fn no_port(facts: &Facts) -> Support {
     if facts.reading.outcome != Outcome::ConnectLocal || event.errno != Some(errno::EADDRNOTAVAIL) {
         return None;
     }
-    let mut evidence =
-        vec![format!("connect to {} failed with EADDRNOTAVAIL before any packet", event.remote)];
+    let mut evidence = vec![format!(
+        "connect to {} failed with EADDRNOTAVAIL before any packet",
+        event.remote
+    )];
     if let Some(ports) = facts.shortage.ports {
         let (used, limit) = (ports.used, ports.limit);
-        evidence.push(format!("{used} of {limit} local ports in use towards {}", event.remote));
+        evidence.push(format!(
+            "{used} of {limit} local ports in use towards {}",
+            event.remote
+        ));
     }
     high(evidence)
 }
@@ -107,7 +143,11 @@ fn no_descriptor(facts: &Facts) -> Support {
         return None;
     }
     let evidence = exhaustion(facts.shortage);
-    if evidence.is_empty() { None } else { high(evidence) }
+    if evidence.is_empty() {
+        None
+    } else {
+        high(evidence)
+    }
 }
 
 /// Whether the controller was out of descriptors or connections.
@@ -116,16 +156,23 @@ pub fn exhausted(shortage: &Shortage) -> bool {
 }
 
 fn exhaustion(shortage: &Shortage) -> Vec<String> {
-    let Some(limits) = &shortage.limits else { return Vec::new() };
+    let Some(limits) = &shortage.limits else {
+        return Vec::new();
+    };
     // One below the limit is full, too: what was refused is not open.
     let full = |process: &ProcessUsage| process.usage.used + 1 >= process.usage.limit;
     let mut evidence = Vec::new();
     if let Some(ProcessUsage { pid, usage }) = limits.descriptors.filter(full) {
-        evidence.push(format!("process {pid} has {} of {} descriptors", usage.used, usage.limit));
+        evidence.push(format!(
+            "process {pid} has {} of {} descriptors",
+            usage.used, usage.limit
+        ));
     }
     if let Some(ProcessUsage { pid, usage }) = limits.connections.filter(full) {
         let (used, limit) = (usage.used, usage.limit);
-        evidence.push(format!("worker {pid} uses {used} of {limit} worker_connections"));
+        evidence.push(format!(
+            "worker {pid} uses {used} of {limit} worker_connections"
+        ));
     }
     evidence
 }
@@ -136,7 +183,11 @@ fn not_http(facts: &Facts) -> Support {
     }
     let event = event(facts);
     if event.flags.any(flag::NOT_HTTP) {
-        let expected = if event.handshake { "a TLS record" } else { "an HTTP status line" };
+        let expected = if event.handshake {
+            "a TLS record"
+        } else {
+            "an HTTP status line"
+        };
         return high(vec![format!("the response does not begin with {expected}")]);
     }
     if event.kind == Kind::Refused {
@@ -147,7 +198,9 @@ fn not_http(facts: &Facts) -> Support {
         )]);
     }
     if event.handshake {
-        return medium(vec!["the TLS handshake with the backend did not succeed".to_owned()]);
+        return medium(vec![
+            "the TLS handshake with the backend did not succeed".to_owned(),
+        ]);
     }
     medium(vec![format!(
         "the controller closed {} after the response's head had come ({}) and answered with an \
@@ -159,8 +212,12 @@ fn not_http(facts: &Facts) -> Support {
 
 fn own_error(facts: &Facts) -> Support {
     let status = event(facts).status?;
-    (facts.reading.outcome == Outcome::ErrorStatus)
-        .then(|| (Confidence::High, vec![format!("the backend itself answered {status}")]))
+    (facts.reading.outcome == Outcome::ErrorStatus).then(|| {
+        (
+            Confidence::High,
+            vec![format!("the backend itself answered {status}")],
+        )
+    })
 }
 
 fn unreachable(facts: &Facts) -> Support {
@@ -168,7 +225,10 @@ fn unreachable(facts: &Facts) -> Support {
     match facts.reading.outcome {
         Outcome::ConnectUnreachable => high(vec![match event.errno {
             Some(errno::ENETUNREACH) if !event.flags.any(flag::SYN) => {
-                format!("no route to {}: the connect failed before any packet", event.remote.ip())
+                format!(
+                    "no route to {}: the connect failed before any packet",
+                    event.remote.ip()
+                )
             }
             number => format!("{} for {}", errno_name(number.unwrap_or(0)), event.remote),
         }]),
@@ -189,7 +249,11 @@ fn unacknowledged(facts: &Facts) -> Support {
         "{} of {} request bytes acknowledged, {} retransmissions",
         event.acked, event.request_bytes, event.retransmits
     )];
-    evidence.extend(event.errno.map(|number| format!("the kernel gave up: {}", errno_name(number))));
+    evidence.extend(
+        event
+            .errno
+            .map(|number| format!("the kernel gave up: {}", errno_name(number))),
+    );
     high(evidence)
 }
 
@@ -209,7 +273,8 @@ fn race(facts: &Facts) -> Support {
     let mut evidence = vec![format!(
         "exchange {} of this connection{}",
         event.exchange.number,
-        idle.map(|idle| format!(", after {} idle", span(idle))).unwrap_or_default()
+        idle.map(|idle| format!(", after {} idle", span(idle)))
+            .unwrap_or_default()
     )];
     if event.flags.any(flag::FIN_BEFORE) {
         evidence.push("the backend's FIN had come before the request was sent".to_owned());
@@ -221,10 +286,17 @@ fn race(facts: &Facts) -> Support {
             event.request_bytes
         ));
         let by_fin = facts.reading.outcome == Outcome::ClosedEarly;
-        return if by_fin { high(evidence) } else { medium(evidence) };
+        return if by_fin {
+            high(evidence)
+        } else {
+            medium(evidence)
+        };
     }
     if idle.is_some_and(|idle| idle >= IDLE) && age(event) < RACE {
-        evidence.push(format!("closed {} after the request was sent", span(age(event))));
+        evidence.push(format!(
+            "closed {} after the request was sent",
+            span(age(event))
+        ));
         return medium(evidence);
     }
     None
@@ -244,11 +316,18 @@ fn too_late(facts: &Facts) -> Support {
     }
     let evidence = vec![
         format!("{what} for {waited}, then the controller gave up"),
-        format!("{} of {} request bytes acknowledged", event.acked, event.request_bytes),
+        format!(
+            "{} of {} request bytes acknowledged",
+            event.acked, event.request_bytes
+        ),
     ];
     let proven = matches!(&facts.flow.ending, Ending::Answered(down) if down.status == Some(504));
     let delivered = u64::from(event.acked) >= event.request_bytes;
-    if (proven || facts.timer) && delivered { high(evidence) } else { medium(evidence) }
+    if (proven || facts.timer) && delivered {
+        high(evidence)
+    } else {
+        medium(evidence)
+    }
 }
 
 fn reset(facts: &Facts) -> Support {
@@ -268,7 +347,11 @@ fn closed(facts: &Facts) -> Support {
 fn ended_by(event: &Event, how: &str) -> Vec<String> {
     let mut evidence = vec![format!(
         "the backend's {how} came {} after the request, {} of its {} bytes acknowledged",
-        span(Duration::from_nanos(event.time.saturating_sub(event.began().unwrap_or(event.time)))),
+        span(Duration::from_nanos(
+            event
+                .time
+                .saturating_sub(event.began().unwrap_or(event.time))
+        )),
         event.acked,
         event.request_bytes
     )];
@@ -277,7 +360,10 @@ fn ended_by(event: &Event, how: &str) -> Vec<String> {
             0 => String::new(),
             expected => format!(" of {expected}"),
         };
-        evidence.push(format!("{}{of} response bytes had come", event.response_bytes));
+        evidence.push(format!(
+            "{}{of} response bytes had come",
+            event.response_bytes
+        ));
     }
     evidence
 }
@@ -289,7 +375,10 @@ fn seen(facts: &Facts) -> Vec<String> {
     let took = span(age(event));
     match facts.reading.outcome {
         Outcome::ConnectRefused => {
-            vec![format!("{} answered the SYN with RST after {took}", event.remote), missing]
+            vec![
+                format!("{} answered the SYN with RST after {took}", event.remote),
+                missing,
+            ]
         }
         Outcome::ConnectTimeout => vec![
             format!(

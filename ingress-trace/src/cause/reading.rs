@@ -39,12 +39,23 @@ pub struct Reading {
 pub fn read(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Reading> {
     let event = &flow.failure;
     if event.kind == Kind::Refused {
-        return Some(Reading { outcome: Outcome::BadResponse, phase: Some(Phase::Response) });
+        return Some(Reading {
+            outcome: Outcome::BadResponse,
+            phase: Some(Phase::Response),
+        });
     }
     if event.leg == Leg::Downstream {
-        return Some(Reading { outcome: Outcome::NoUpstream, phase: None });
+        return Some(Reading {
+            outcome: Outcome::NoUpstream,
+            phase: None,
+        });
     }
-    let at = |outcome, phase| Some(Reading { outcome, phase: Some(phase) });
+    let at = |outcome, phase| {
+        Some(Reading {
+            outcome,
+            phase: Some(phase),
+        })
+    };
     match event.kind {
         Kind::ConnectFailed => at(connect_outcome(flow, controller, timers)?, Phase::Connect),
         Kind::ConnectLocal if event.errno == Some(errno::ENETUNREACH) => {
@@ -136,7 +147,11 @@ fn client_saw(ending: &Ending) -> bool {
 }
 
 fn timeout(event: &Event) -> Outcome {
-    if phase(event) == Phase::Response { Outcome::ResponseStalled } else { Outcome::ResponseTimeout }
+    if phase(event) == Phase::Response {
+        Outcome::ResponseStalled
+    } else {
+        Outcome::ResponseTimeout
+    }
 }
 
 /// Shortest time that a controller waits for a backend before it gives up: timers are longer.
@@ -172,15 +187,20 @@ fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outco
     }
     match &flow.ending {
         Ending::Aborted => None,
-        Ending::Answered(down) if event.handshake => {
-            down.status.is_none_or(|status| status >= 500).then_some(Outcome::BadResponse)
-        }
+        Ending::Answered(down) if event.handshake => down
+            .status
+            .is_none_or(|status| status >= 500)
+            .then_some(Outcome::BadResponse),
         Ending::Answered(down) if down.status.is_some_and(|status| status >= 500) => {
             // It had a head and still answered with an error of its own: it refused that head
             // (too large, invalid), unless it waited for the rest until its timer fired.
             let waited = down.status == Some(504) || timer();
             let refused = head_complete && !waited;
-            Some(if refused { Outcome::BadResponse } else { Outcome::ResponseStalled })
+            Some(if refused {
+                Outcome::BadResponse
+            } else {
+                Outcome::ResponseStalled
+            })
         }
         // The answer cannot be read: only a timer tells a stalled response from one that was not
         // wanted any more.

@@ -44,7 +44,10 @@ impl Timers {
             Timer::Connect => profile.connect_timers,
             Timer::Read => profile.read_timers,
         };
-        let learnt = self.learnt.get(&(controller, timer)).map_or(&[][..], Vec::as_slice);
+        let learnt = self
+            .learnt
+            .get(&(controller, timer))
+            .map_or(&[][..], Vec::as_slice);
         defaults.iter().chain(learnt).any(|known| near(*known, age))
     }
 }
@@ -82,7 +85,11 @@ mod tests {
     fn what_is_learnt_is_bounded() {
         let mut timers = Timers::default();
         for second in 100..1000 {
-            timers.learn(Controller::Caddy, Timer::Read, Duration::from_secs(second * 2));
+            timers.learn(
+                Controller::Caddy,
+                Timer::Read,
+                Duration::from_secs(second * 2),
+            );
         }
         assert!(timers.learnt[&(Controller::Caddy, Timer::Read)].len() <= MOST);
     }

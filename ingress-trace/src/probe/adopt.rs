@@ -25,7 +25,10 @@ impl Probe {
     }
 
     fn fill(&mut self, name: &str, ids: &[u64]) -> Result<()> {
-        let map = self.ebpf.map_mut(name).with_context(|| format!("no eBPF map {name}"))?;
+        let map = self
+            .ebpf
+            .map_mut(name)
+            .with_context(|| format!("no eBPF map {name}"))?;
         let mut map = BpfMap::<_, u64, u8>::try_from(map)?;
         let old: Vec<u64> = map.keys().filter_map(Result::ok).collect();
         for id in old {
@@ -33,13 +36,17 @@ impl Probe {
             let _ = map.remove(&id);
         }
         for id in ids {
-            map.insert(id, 1, 0).with_context(|| format!("failed to write the map {name}"))?;
+            map.insert(id, 1, 0)
+                .with_context(|| format!("failed to write the map {name}"))?;
         }
         Ok(())
     }
 
     fn clear_ports(&mut self) -> Result<()> {
-        let map = self.ebpf.map_mut("LISTENING").context("no eBPF map LISTENING")?;
+        let map = self
+            .ebpf
+            .map_mut("LISTENING")
+            .context("no eBPF map LISTENING")?;
         let mut map = BpfMap::<_, u16, u8>::try_from(map)?;
         let old: Vec<u16> = map.keys().filter_map(Result::ok).collect();
         for port in old {
@@ -49,18 +56,26 @@ impl Probe {
     }
 
     fn iterate(&mut self, namespace: &Path) -> Result<usize> {
-        let program: &mut Iter =
-            self.ebpf.program_mut("sockets").context("no eBPF program sockets")?.try_into()?;
-        let id = program.attach().context("failed to attach the TCP iterator")?;
+        let program: &mut Iter = self
+            .ebpf
+            .program_mut("sockets")
+            .context("no eBPF program sockets")?
+            .try_into()?;
+        let id = program
+            .attach()
+            .context("failed to attach the TCP iterator")?;
         let link = program.take_link(id)?;
         let namespace = File::open(namespace)
             .with_context(|| format!("failed to open {}", namespace.display()))?;
         // The iterator walks the namespace of the thread that opens it; that thread ends here.
         std::thread::spawn(move || {
             enter(&namespace)?;
-            let mut file = link.into_file().context("failed to open the TCP iterator")?;
+            let mut file = link
+                .into_file()
+                .context("failed to open the TCP iterator")?;
             let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes).context("failed to read the TCP iterator")?;
+            file.read_to_end(&mut bytes)
+                .context("failed to read the TCP iterator")?;
             Ok(bytes.len())
         })
         .join()
@@ -73,7 +88,8 @@ fn enter(namespace: &File) -> Result<()> {
     // SAFETY: a system call on a descriptor that lives until it returns; it changes this thread only.
     let failed = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
     if failed != 0 {
-        return Err(std::io::Error::last_os_error()).context("failed to enter the pod's network namespace (needs CAP_SYS_ADMIN)");
+        return Err(std::io::Error::last_os_error())
+            .context("failed to enter the pod's network namespace (needs CAP_SYS_ADMIN)");
     }
     Ok(())
 }

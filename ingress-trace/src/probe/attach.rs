@@ -15,8 +15,16 @@ use aya::programs::{
 use super::Probe;
 
 /// The programs that a pod needs, and the one that all share; names as in the eBPF object.
-pub const HOOKS: [&str; 8] =
-    ["packet_in", "packet_out", "established", "connect4", "connect6", "release", "state", "sockets"];
+pub const HOOKS: [&str; 8] = [
+    "packet_in",
+    "packet_out",
+    "established",
+    "connect4",
+    "connect6",
+    "release",
+    "state",
+    "sockets",
+];
 
 // A link on a cgroup is always one of many; ALLOW_MULTI is refused there (EINVAL).
 const MODE: CgroupAttachMode = CgroupAttachMode::Single;
@@ -69,12 +77,17 @@ where
 fn links(ebpf: &mut Ebpf, folder: &File) -> Result<Attached> {
     // The socket hooks first: what they do not know, the packet hooks ignore.
     let release: &mut CgroupSock = program(ebpf, "release")?;
-    let id = release.attach(folder, MODE).context("cgroup/sock_release")?;
+    let id = release
+        .attach(folder, MODE)
+        .context("cgroup/sock_release")?;
     let release = release.take_link(id)?;
     let established: &mut SockOps = program(ebpf, "established")?;
     let id = established.attach(folder, MODE).context("sock_ops")?;
     let established = established.take_link(id)?;
-    let connects = [connect(ebpf, "connect4", folder)?, connect(ebpf, "connect6", folder)?];
+    let connects = [
+        connect(ebpf, "connect4", folder)?,
+        connect(ebpf, "connect6", folder)?,
+    ];
     let packets = [
         packet(ebpf, "packet_out", folder, CgroupSkbAttachType::Egress)?,
         packet(ebpf, "packet_in", folder, CgroupSkbAttachType::Ingress)?,
@@ -89,7 +102,9 @@ fn links(ebpf: &mut Ebpf, folder: &File) -> Result<Attached> {
 
 fn connect(ebpf: &mut Ebpf, name: &str, folder: &File) -> Result<CgroupSockAddrLink> {
     let program: &mut CgroupSockAddr = program(ebpf, name)?;
-    let id = program.attach(folder, MODE).with_context(|| format!("cgroup/{name}"))?;
+    let id = program
+        .attach(folder, MODE)
+        .with_context(|| format!("cgroup/{name}"))?;
     Ok(program.take_link(id)?)
 }
 

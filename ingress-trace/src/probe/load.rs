@@ -65,10 +65,14 @@ impl Probe {
 
     /// Lets processes of these names count as data planes.
     pub fn allow_names<'a>(&mut self, names: impl Iterator<Item = &'a str>) -> Result<()> {
-        let map = self.ebpf.map_mut("NAMES").context("the eBPF object has no map NAMES")?;
+        let map = self
+            .ebpf
+            .map_mut("NAMES")
+            .context("the eBPF object has no map NAMES")?;
         let mut map = BpfMap::<_, [u8; NAME_LEN], u8>::try_from(map)?;
         for name in names {
-            map.insert(padded(name), 1, 0).context("failed to write the map of process names")?;
+            map.insert(padded(name), 1, 0)
+                .context("failed to write the map of process names")?;
         }
         Ok(())
     }
@@ -94,7 +98,10 @@ fn trim() {
 
 /// Kernels before 5.11 charge BPF memory to this limit; later ones ignore it.
 fn raise_memlock() {
-    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    let limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
     // SAFETY: a plain system call with a pointer to a local struct. Its failure shows itself as a
     // load error, which says more.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
@@ -115,7 +122,9 @@ where
     T: TryFrom<aya::maps::Map>,
     T::Error: std::error::Error + Send + Sync + 'static,
 {
-    let map = ebpf.take_map(name).with_context(|| format!("the eBPF object has no map {name}"))?;
+    let map = ebpf
+        .take_map(name)
+        .with_context(|| format!("the eBPF object has no map {name}"))?;
     T::try_from(map).with_context(|| format!("the eBPF map {name} has an unexpected type"))
 }
 
@@ -123,13 +132,22 @@ where
 fn overflow(
     mut map: PerCpuHashMap<aya::maps::MapData, Key, Value>,
 ) -> Result<PerCpuHashMap<aya::maps::MapData, Key, Value>> {
-    let cpus = nr_cpus().map_err(|(_, error)| error).context("failed to count the CPUs")?;
+    let cpus = nr_cpus()
+        .map_err(|(_, error)| error)
+        .context("failed to count the CPUs")?;
     for what in counted::EXCHANGE..=counted::ABORT {
-        let key =
-            Key { cgroup: 0, address: [0; 16], port: 0, status: 0, counted: what, reserved: [0; 3] };
+        let key = Key {
+            cgroup: 0,
+            address: [0; 16],
+            port: 0,
+            status: 0,
+            counted: what,
+            reserved: [0; 3],
+        };
         let zero = PerCpuValues::try_from(vec![Value::default(); cpus])
             .context("failed to make an aggregate")?;
-        map.insert(key, zero, 0).context("failed to write the aggregate map")?;
+        map.insert(key, zero, 0)
+            .context("failed to write the aggregate map")?;
     }
     Ok(map)
 }
@@ -143,7 +161,9 @@ fn load_programs(ebpf: &mut Ebpf, kernel: &aya::Btf) -> Result<()> {
         .context("the eBPF object has no program state")?
         .try_into()
         .context("the program state is no tracepoint")?;
-    state.attach().context("failed to attach to the tracepoint inet_sock_set_state")?;
+    state
+        .attach()
+        .context("failed to attach to the tracepoint inet_sock_set_state")?;
     Ok(())
 }
 
@@ -163,7 +183,11 @@ fn load_program(program: &mut Program, kernel: &aya::Btf) -> Result<(), ProgramE
 
 /// The verifier's log is long; its last lines say what is wrong.
 fn explain(name: &str, error: &ProgramError) -> anyhow::Error {
-    if let ProgramError::LoadError { io_error, verifier_log } = error {
+    if let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    {
         let log = verifier_log.to_string();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(12)..].join("\n");

@@ -37,7 +37,9 @@ impl Probe {
         }
         let mut count = 0;
         while count < most {
-            let Some(sample) = self.samples.next() else { break };
+            let Some(sample) = self.samples.next() else {
+                break;
+            };
             take(&sample);
             count += 1;
         }
@@ -67,7 +69,10 @@ impl Probe {
     pub fn losses(&self) -> Result<[u64; loss::COUNT as usize]> {
         let mut losses = [0; loss::COUNT as usize];
         for (what, total) in losses.iter_mut().enumerate() {
-            let values = self.losses.get(&(what as u32), 0).context("failed to read the loss map")?;
+            let values = self
+                .losses
+                .get(&(what as u32), 0)
+                .context("failed to read the loss map")?;
             *total = values.iter().sum();
         }
         Ok(losses)
