@@ -52,8 +52,8 @@ impl Packet {
             return None;
         }
         macro_rules! at {
-            // SAFETY: each use stands behind a comparison with `end`, which the verifier checks.
             ($offset:expr, $type:ty) => {
+                // SAFETY: each use stands behind a comparison with `end`, which the verifier checks.
                 unsafe { *(($offset) as *const $type) }
             };
         }

@@ -268,8 +268,10 @@ pub unsafe fn ends(sk: *mut bpf_sock) -> Ends {
     // Read unconditionally and volatile: the compiler would otherwise select a variable field
     // offset, which the verifier rejects for socket pointers.
     macro_rules! read {
-        // SAFETY: fields of a bpf_sock that the caller vouches for.
-        ($($field:tt)+) => { unsafe { core::ptr::read_volatile(&raw const (*sk).$($field)+) } };
+        ($($field:tt)+) => {
+            // SAFETY: a field of a bpf_sock that the caller vouches for.
+            unsafe { core::ptr::read_volatile(&raw const (*sk).$($field)+) }
+        };
     }
     let family = read!(family);
     let (local4, remote4) = (read!(src_ip4), read!(dst_ip4));

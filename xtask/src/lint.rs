@@ -21,6 +21,7 @@ pub fn lint() -> Result<()> {
     step("clippy", || {
         let mut clippy = cargo();
         clippy.args(["clippy", "--workspace", "--exclude", "ingress-trace-ebpf"]);
+        clippy.args(["--features", "tests/bench"]);
         run(clippy.args(["--all-targets", "--", "--deny", "warnings"]))
     })?;
     step("clippy on the eBPF programs", || {

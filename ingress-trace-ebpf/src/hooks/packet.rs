@@ -52,8 +52,8 @@ fn packet(skb: *mut __sk_buff, egress: bool) {
         if conn.upstream() == egress {
             exchange::request_data(conn, &packet);
         } else {
-            // SAFETY: a full socket.
             let tcp = if egress {
+                // SAFETY: a full socket.
                 unsafe { Tcp::of(sk.cast()) }
             } else {
                 None
