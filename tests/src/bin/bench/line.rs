@@ -95,6 +95,7 @@ impl Simulation {
         let waits = Waits {
             settle: 200_000_000,
             release: SECOND,
+            relay: 3 * SECOND,
             retry: 15 * SECOND,
         };
         Self {
