@@ -16,6 +16,7 @@ use crate::commands::out::Out;
 use crate::line::Line;
 use crate::probe::{Probe, Settings, preflight};
 use crate::sinks::Reader;
+use crate::sinks::metrics::Stage;
 use crate::sinks::page::{Page, Shown};
 use crate::targets::{Finder, Roots, Selection};
 use crate::watched::Watched;
@@ -159,8 +160,7 @@ impl Agent {
         }
         let _ = self.step(u64::MAX)?;
         self.count()?;
-        let _ = self.out.end()?;
-        Ok(())
+        self.out.end()
     }
 
     /// Takes what waits in the ring, and gives the findings that are settled at `now`.
@@ -182,6 +182,7 @@ impl Agent {
     fn count(&mut self) -> Result<()> {
         self.watched.count(&self.shown.metrics)?;
         self.line.count();
+        self.shown.metrics.lost_total(Stage::Output, self.out.lost);
         Ok(())
     }
 }

@@ -121,7 +121,7 @@ impl Line {
     }
 }
 
-fn shortage(flow: &Flow, reading: Reading, watched: &Watched) -> Shortage {
+fn shortage(flow: &Flow, reading: Reading, watched: &mut Watched) -> Shortage {
     let event = &flow.failure;
     match reading.outcome {
         Outcome::NoUpstream => watched.shortage(event.cgroup),
@@ -141,5 +141,5 @@ fn stands(flow: &Flow, shortage: &Shortage, watched: &mut Watched) -> bool {
         return false;
     }
     let since = event.began().unwrap_or(event.time).saturating_sub(BEFORE);
-    !watched.unreadable_since(event.cgroup, since)
+    !watched.unreadable_since(event.cgroup, since, event.time)
 }

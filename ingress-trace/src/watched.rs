@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use ingress_trace_common::aggregate::{Key, counted};
+use ingress_trace_common::aggregate::{Key, Value, counted};
 
 use crate::cause::evidence::Shortage;
 use crate::cause::taxonomy::Controller;
@@ -20,8 +20,10 @@ use crate::targets::{self, Finder, Found, Roots, Target, cgroups_below};
 const REMEMBERED: usize = 16_384;
 /// Snapshots after which an unchanged aggregate leaves the kernel's map.
 const IDLE: u64 = 600;
+/// Most backends whose local ports are remembered.
+const BACKENDS: usize = 1024;
 /// How long a reading of the controller's limits serves.
-const FRESH: Duration = Duration::from_millis(250);
+const FRESH: Duration = Duration::from_secs(1);
 /// How long before the verdict a shortage may have been seen.
 const RECENT: Duration = Duration::from_secs(3);
 
@@ -52,6 +54,10 @@ pub struct Watched {
     reported: HashSet<String>,
     /// Per target: exchanges without a readable status so far, and when that last grew.
     unreadable: HashMap<u64, (u64, u64)>,
+    /// When `unreadable` was brought up to date, monotonic nanoseconds.
+    noted: u64,
+    /// The newest readings of local ports in use.
+    ports: HashMap<(u64, IpAddr, u16), (Instant, Option<limits::Usage>)>,
 }
 
 impl Watched {
@@ -66,6 +72,8 @@ impl Watched {
             names: HashSet::new(),
             reported: HashSet::new(),
             unreadable: HashMap::new(),
+            noted: 0,
+            ports: HashMap::new(),
         }
     }
 
@@ -228,29 +236,46 @@ impl Watched {
         }
     }
 
-    /// Local ports in use towards a backend.
-    pub fn ports(&self, cgroup: u64, address: IpAddr, port: u16) -> Option<limits::Usage> {
-        let entry = self.entries.get(&self.owner(cgroup)?.target)?;
-        limits::ports(&entry.target, &self.roots, address, port)
+    /// Local ports in use towards a backend, as of some time within the last second: reading them
+    /// takes a pass over the namespace's sockets.
+    pub fn ports(&mut self, cgroup: u64, address: IpAddr, port: u16) -> Option<limits::Usage> {
+        let target = self.owner(cgroup)?.target;
+        let key = (target, address, port);
+        if let Some((at, usage)) = self.ports.get(&key)
+            && at.elapsed() < FRESH
+        {
+            return *usage;
+        }
+        if self.ports.len() >= BACKENDS {
+            self.ports.clear();
+        }
+        let entry = self.entries.get(&target)?;
+        let usage = limits::ports(&entry.target, &self.roots, address, port);
+        self.ports.insert(key, (Instant::now(), usage));
+        usage
     }
 
-    /// Whether the controller had upstream exchanges since `time` whose statuses cannot be read
-    /// (TLS, HTTP/2): an error to a client may be one of theirs.
-    pub fn unreadable_since(&mut self, cgroup: u64, time: u64) -> bool {
+    /// Whether the controller had upstream exchanges since `since` whose statuses cannot be read
+    /// (TLS, HTTP/2): an error to a client at `until` may be one of theirs.
+    pub fn unreadable_since(&mut self, cgroup: u64, since: u64, until: u64) -> bool {
         let Some(owner) = self.owner(cgroup) else {
             return true;
         };
-        if self.note_unreadable().is_err() {
-            return true;
+        // What was counted after the answer covers all that came before it.
+        if self.noted <= until {
+            match self.probe.aggregates() {
+                Ok(aggregates) => self.note_unreadable(&aggregates),
+                Err(_) => return true,
+            }
         }
         self.unreadable
             .get(&owner.target)
-            .is_some_and(|(_, grew)| *grew >= time)
+            .is_some_and(|(_, grew)| *grew >= since)
     }
 
-    fn note_unreadable(&mut self) -> Result<()> {
+    fn note_unreadable(&mut self, aggregates: &[(Key, Value)]) {
         let mut totals: HashMap<u64, u64> = HashMap::new();
-        for (key, value) in self.probe.aggregates()? {
+        for (key, value) in aggregates {
             if key.counted == counted::EXCHANGE
                 && key.status == 0
                 && let Some(owner) = self.owner(key.cgroup)
@@ -258,20 +283,19 @@ impl Watched {
                 *totals.entry(owner.target).or_default() += value.count;
             }
         }
-        let now = crate::agent::monotonic();
+        self.noted = crate::agent::monotonic();
         for (target, total) in totals {
             let seen = self.unreadable.entry(target).or_default();
             if total > seen.0 {
-                *seen = (total, now);
+                *seen = (total, self.noted);
             }
         }
-        Ok(())
     }
 
     /// Brings what the kernel counted to the metrics.
     pub fn count(&mut self, metrics: &Metrics) -> Result<()> {
-        self.note_unreadable()?;
         let aggregates = self.probe.aggregates()?;
+        self.note_unreadable(&aggregates);
         let owners = &self.owners;
         let idle: Vec<Key> = metrics.with_counts(|counts| {
             counts.observe(aggregates, |key| labels(owners, key));

@@ -79,7 +79,8 @@ pub fn test() -> Result<()> {
     test_quick()?;
     step("testing on this kernel", || {
         let mut test = cargo();
-        test.args(["test", "--package", "tests", "--features", "bench"]);
+        test.args(["test", "--no-fail-fast", "--package", "tests"]);
+        test.args(["--features", "bench"]);
         // One at a time: each has its own namespaces and cgroups, but all share the processors.
         test.args(["--", "--test-threads=1"]);
         run_command(test.env(AGENT, agent()?))

@@ -3,6 +3,7 @@
 use aya_ebpf::{
     helpers::bpf_get_socket_cookie, macros::cgroup_sock_addr, programs::SockAddrContext,
 };
+use aya_log_ebpf::debug;
 use ingress_trace_common::sample::{flag, proto, role};
 
 use crate::{
@@ -86,6 +87,10 @@ fn connect(context: &SockAddrContext, remote: [u32; 4]) {
     if let Some(tcp) = unsafe { crate::sock::Tcp::of(sk.cast()) } {
         conn.cgroup = tcp.cgroup();
     }
+    debug!(
+        context,
+        "watching connect of thread {} to port {}", conn.tid, conn.remote_port
+    );
     if link::pending(time) {
         exchange::follow(conn, time);
     }

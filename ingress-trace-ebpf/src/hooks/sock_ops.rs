@@ -9,6 +9,7 @@ use aya_ebpf::{
     macros::sock_ops,
     programs::SockOpsContext,
 };
+use aya_log_ebpf::debug;
 use ingress_trace_common::{
     aggregate::counted,
     sample::{flag, proto, role},
@@ -64,6 +65,7 @@ pub fn established(context: SockOpsContext) -> u32 {
                 if let Some(tcp) = unsafe { Tcp::of(sk.cast()) } {
                     conn.cgroup = tcp.cgroup();
                 }
+                debug!(&context, "watching accept on port {}", conn.local_port);
                 begin(conn, ops);
                 conn.connect_time = conn.established_time;
             }

@@ -5,6 +5,7 @@ use aya_ebpf::{
     macros::cgroup_sock,
     programs::SockContext,
 };
+use aya_log_ebpf::debug;
 use ingress_trace_common::sample::{flag, kind, role};
 
 use crate::{
@@ -51,6 +52,10 @@ pub fn release(context: SockContext) -> i32 {
         // Shut down before (HAProxy): no state change follows that could tell.
         outcome::given_up(conn, &moment);
     }
+    debug!(
+        &context,
+        "release in state {}, flags {}", state, conn.flags
+    );
     if failed_before {
         outcome::released_later(conn, time);
     } else if conn.has(flag::FAILED) {

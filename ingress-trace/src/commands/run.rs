@@ -12,7 +12,7 @@ pub async fn run(options: Run) -> Result<()> {
         capture: options.capture,
         listen: Some(options.listen),
         duration: options.duration,
-        out: Out::stdout(options.output),
+        out: Out::stdout(options.output)?,
     })
     .await
 }

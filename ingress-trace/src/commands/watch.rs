@@ -12,7 +12,7 @@ pub async fn run(options: Watch) -> Result<()> {
         capture: options.capture,
         listen: options.listen,
         duration: options.duration,
-        out: Out::stdout(Some(options.output)),
+        out: Out::stdout(Some(options.output))?,
     })
     .await
 }

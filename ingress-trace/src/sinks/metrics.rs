@@ -28,17 +28,20 @@ pub enum Stage {
     Decode,
     /// The settle buffer was full.
     Settle,
+    /// Stdout was read too slowly.
+    Output,
 }
 
 impl Stage {
     /// All of them, in the order of the pipeline.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Ring,
         Self::Aggregate,
         Self::Storage,
         Self::Link,
         Self::Decode,
         Self::Settle,
+        Self::Output,
     ];
 
     /// The label's value.
@@ -50,6 +53,7 @@ impl Stage {
             Self::Link => "link",
             Self::Decode => "decode",
             Self::Settle => "settle",
+            Self::Output => "output",
         }
     }
 
@@ -330,7 +334,7 @@ mod tests {
             ];
             counts.observe(entries, labels);
         });
-        expect![[r#"
+        expect![[r##"
             # HELP ingress_trace_client_aborts_total Requests that the client left before they were answered
             # TYPE ingress_trace_client_aborts_total counter
             ingress_trace_client_aborts_total{controller="nginx"} 1
@@ -339,6 +343,7 @@ mod tests {
             ingress_trace_events_lost_total{stage="aggregate"} 0
             ingress_trace_events_lost_total{stage="decode"} 3
             ingress_trace_events_lost_total{stage="link"} 0
+            ingress_trace_events_lost_total{stage="output"} 0
             ingress_trace_events_lost_total{stage="ring"} 0
             ingress_trace_events_lost_total{stage="settle"} 0
             ingress_trace_events_lost_total{stage="storage"} 0
@@ -376,7 +381,7 @@ mod tests {
             # HELP ingress_trace_upstream_slow_total Upstream exchanges whose first response byte came later than --slow
             # TYPE ingress_trace_upstream_slow_total counter
             ingress_trace_upstream_slow_total{controller="nginx",backend_namespace="shop",backend_service="cart",backend_port="8080"} 1
-        "#]].assert_eq(&text(&metrics));
+        "##]].assert_eq(&text(&metrics));
         for metric in series::all() {
             let head = format!("# TYPE {} {}\n", metric.name, metric.kind.word());
             assert!(metrics.encode().contains(&head), "{head}");
