@@ -124,7 +124,10 @@ impl Line {
 fn shortage(flow: &Flow, reading: Reading, watched: &mut Watched) -> Shortage {
     let event = &flow.failure;
     match reading.outcome {
-        Outcome::NoUpstream => watched.shortage(event.cgroup),
+        Outcome::NoUpstream
+        | Outcome::ConnectTimeout
+        | Outcome::ResponseTimeout
+        | Outcome::ResponseStalled => watched.shortage(event.cgroup),
         Outcome::ConnectLocal => Shortage {
             ports: watched.ports(event.cgroup, event.remote.ip(), event.remote.port()),
             limits: None,

@@ -226,12 +226,15 @@ impl Watched {
     }
 
     /// What the controller was short of just now.
-    pub fn shortage(&self, cgroup: u64) -> Shortage {
-        let entry = self
-            .owner(cgroup)
-            .and_then(|owner| self.entries.get(&owner.target));
+    pub fn shortage(&mut self, cgroup: u64) -> Shortage {
+        let target = self.owner(cgroup).map(|owner| owner.target);
+        let entry = target.and_then(|target| self.entries.get_mut(&target));
+        let limits = entry.and_then(|entry| {
+            entry.look(&self.roots);
+            entry.worst()
+        });
         Shortage {
-            limits: entry.and_then(Entry::worst),
+            limits,
             ports: None,
         }
     }

@@ -52,10 +52,7 @@ pub fn release(context: SockContext) -> i32 {
         // Shut down before (HAProxy): no state change follows that could tell.
         outcome::given_up(conn, &moment);
     }
-    debug!(
-        &context,
-        "release in state {}, flags {}", state, conn.flags
-    );
+    debug!(&context, "release in state {}, flags {}", state, conn.flags);
     if failed_before {
         outcome::released_later(conn, time);
     } else if conn.has(flag::FAILED) {

@@ -88,7 +88,7 @@ const RULES: &[Rule] = &[
 
 /// Decides; [`Cause::Unknown`] with what was seen when no rule is supported.
 pub fn decide(facts: &Facts) -> Verdict {
-    RULES
+    let mut verdict = RULES
         .iter()
         .find_map(|rule| {
             let (confidence, evidence) = (rule.supports)(facts)?;
@@ -102,7 +102,52 @@ pub fn decide(facts: &Facts) -> Verdict {
             cause: Cause::Unknown,
             confidence: Confidence::Low,
             evidence: seen(facts),
-        })
+        });
+    verdict.evidence.extend(strain(facts));
+    verdict
+}
+
+/// What the controller itself was short of while it waited or answered by itself: no proof, but
+/// what a person wants to know.
+fn strain(facts: &Facts) -> Vec<String> {
+    let waited = matches!(
+        facts.reading.outcome,
+        Outcome::NoUpstream
+            | Outcome::ConnectTimeout
+            | Outcome::ResponseTimeout
+            | Outcome::ResponseStalled
+    );
+    let Some(limits) = facts.shortage.limits.as_ref().filter(|_| waited) else {
+        return Vec::new();
+    };
+    let mut strain = Vec::new();
+    if let Some((cgroup, throttled)) = &limits.throttling
+        && throttled.periods > 0
+    {
+        strain.push(format!(
+            "the controller's CPU quota ({}) held it back in {} periods since it is watched",
+            cgroup.display(),
+            throttled.periods
+        ));
+    }
+    if let Some(listening) = limits.listening
+        && listening.overflows > 0
+    {
+        strain.push(format!(
+            "accept queues of the controller's network namespace overflowed {} times since it is \
+             watched",
+            listening.overflows
+        ));
+    }
+    if let Some(memory) = limits.memory
+        && memory.max > 0
+    {
+        strain.push(format!(
+            "the controller hit its memory limit {} times since it is watched",
+            memory.max
+        ));
+    }
+    strain
 }
 
 fn event<'a>(facts: &'a Facts) -> &'a Event {
@@ -407,3 +452,7 @@ fn seen(facts: &Facts) -> Vec<String> {
 #[cfg(test)]
 #[path = "decide_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "strain_tests.rs"]
+mod strain_tests;
