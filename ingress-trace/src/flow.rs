@@ -128,9 +128,7 @@ impl Joiner {
             self.tell_request(prev, &event);
         }
         match event.kind {
-            Kind::Retry => {
-                self.retries.insert(id, (event.time, None));
-            }
+            Kind::Retry => self.note_retry(id, event.time, None),
             Kind::Released => {
                 if let Some(open) = self.find(id) {
                     open.released = Some((event.tid, event.time));
@@ -138,11 +136,18 @@ impl Joiner {
             }
             Kind::Response if !is_failure(&event) => {
                 if event.prev.is_some() {
-                    let ending = Ending::Retried(event.status);
-                    self.retries.insert(id, (event.time, Some(ending)));
+                    self.note_retry(id, event.time, Some(Ending::Retried(event.status)));
                 }
             }
             _ => self.fail(event),
+        }
+    }
+
+    fn note_retry(&mut self, id: ExchangeId, time: u64, ending: Option<Ending>) {
+        if self.retries.len() < MOST_OPEN || self.retries.contains_key(&id) {
+            self.retries.insert(id, (time, ending));
+        } else {
+            self.evicted += 1;
         }
     }
 
@@ -395,6 +400,12 @@ impl Joiner {
         let flags = event.flags;
         let gone = flags.any(flag::FIN_IN | flag::RST_IN);
         match event.kind {
+            // A good head behind a failure may be the beginning of a response that is cut: its end
+            // follows at once, if so.
+            Kind::Response if event.status.is_some_and(|status| status < 400) => {
+                expired(event.time, self.waits.settle, now)
+                    .map(|_| Ending::Answered(Box::new(event.clone())))
+            }
             Kind::Response => Some(Ending::Answered(Box::new(event.clone()))),
             Kind::DownEnd if flags.any(flag::COMPLETE) => {
                 Some(Ending::Answered(Box::new(event.clone())))

@@ -470,3 +470,15 @@ fn an_exchange_that_fails_again_is_told_once_and_leaves_nothing() {
     assert_eq!(told(&mut joiner, u64::MAX), ["1: unknown"]);
     assert_eq!((joiner.open.len(), joiner.evicted), (0, 1));
 }
+
+#[test]
+fn a_good_head_behind_a_failure_is_cut_when_its_connection_ends_incomplete() {
+    let failed = released(up(1, Kind::Closed, 100 * MS));
+    let head = after(1, answer(9, 200, 101 * MS));
+    let end = down(9, Kind::DownEnd, 102 * MS);
+    let mut joiner = joiner(&[failed.clone(), head.clone()]);
+    assert_eq!(told(&mut joiner, 102 * MS), [""; 0]);
+    joiner.push(end);
+    assert_eq!(told(&mut joiner, 103 * MS), ["1: cut -"]);
+    assert_eq!(all(&[failed, head]), ["1: answered 200"]);
+}

@@ -15,6 +15,8 @@ use crate::{
 
 const SOCK_STREAM: u32 = 1;
 const IPPROTO_TCP: u32 = 6;
+/// Port of DNS (RFC 7766).
+const DNS: u16 = 53;
 
 /// IPv4. Always lets it pass.
 #[cgroup_sock_addr(connect4)]
@@ -55,6 +57,10 @@ fn connect(context: &SockAddrContext, remote: [u32; 4]) {
         )
     };
     if kind != SOCK_STREAM || protocol != IPPROTO_TCP || sk.is_null() {
+        return;
+    }
+    // A data plane resolves names itself, over TCP where answers are long: no backend listens there.
+    if u16::from_be(port as u16) == DNS {
         return;
     }
     let task = Task::current();

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::answer::{Answer, answer};
 use super::decide::{Facts, Verdict, decide};
 use super::evidence::{Shortage, errno_name};
-use super::reading::{Reading, age, errno, read};
+use super::reading::{Reading, age, errno, read, timed};
 use super::taxonomy::{Controller, Outcome};
 use super::timers::{Timer, Timers};
 use crate::event::{Event, Kind, Leg};
@@ -51,7 +51,7 @@ pub fn finding(
     context: &Context,
 ) -> Finding {
     let event = &flow.failure;
-    let timer = timers.agrees(context.controller, Timer::Read, age(event));
+    let timer = timed(event, context.controller, timers);
     let verdict = decide(&Facts {
         flow,
         reading,

@@ -160,7 +160,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// The controller closed its side: a timer, a response it does not accept, or a client that left.
 fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outcome> {
     let event = &flow.failure;
-    let timer = || timers.agrees(controller, Timer::Read, age(event));
+    let timer = || timed(event, controller, timers);
     let readable = event.protocol == Some(Protocol::Http1);
     if phase(event) == Phase::Request {
         let failed = match &flow.ending {
@@ -218,6 +218,17 @@ fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outco
         Ending::Retried(_) => Some(Outcome::ResponseStalled),
         Ending::Unknown => timer().then_some(Outcome::ResponseStalled),
     }
+}
+
+/// Whether the controller gave up when its read timer fired. nginx leaves a timer alone that was
+/// set less than 300 ms ago: it may count from the first byte instead of the newest.
+pub fn timed(event: &Event, controller: Controller, timers: &Timers) -> bool {
+    let since_first = event
+        .response_time
+        .map(|first| event.time.saturating_sub(first));
+    std::iter::once(age(event))
+        .chain(since_first.map(Duration::from_nanos))
+        .any(|age| timers.agrees(controller, Timer::Read, age))
 }
 
 /// How long the controller had waited when it gave up: since the response's newest byte, the
