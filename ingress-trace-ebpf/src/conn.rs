@@ -93,8 +93,8 @@ pub struct Conn {
 impl Conn {
     /// Its argument, but as a value that the verifier does not know any more.
     #[inline(always)]
-    pub fn forget(&mut self, value: u32) -> u32 {
-        let scratch = &raw mut self.scratch;
+    pub fn forget(&self, value: u32) -> u32 {
+        let scratch = (&raw const self.scratch).cast_mut();
         // SAFETY: a word of ours that nothing else reads; volatile, so that the value really goes
         // through memory.
         unsafe {
@@ -170,6 +170,21 @@ impl Conn {
         self.remote = ends.remote;
         self.local_port = ends.local_port;
         self.remote_port = ends.remote_port;
+    }
+
+    /// Notes where both byte streams start: the next numbers to send and to receive.
+    #[inline(always)]
+    pub fn set_streams(&mut self, sent: u32, received: u32) {
+        let (request, response) = if self.upstream() {
+            (sent, received)
+        } else {
+            (received, sent)
+        };
+        self.request_end = request;
+        self.request_start = request;
+        self.request_next = request;
+        self.response_end = response;
+        self.response_start = response;
     }
 
     #[inline(always)]

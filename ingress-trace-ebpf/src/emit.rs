@@ -162,14 +162,10 @@ fn identity(conn: &Conn, sample: &mut Sample) {
 
 #[inline(always)]
 fn request(conn: &Conn, sample: &mut Sample) {
-    let scratch = (&raw const conn.scratch).cast_mut();
-    let forget = |x: u32| {
-        // SAFETY: a word of live map memory that nothing else reads; volatile, so that the value
-        // really goes through memory.
-        unsafe {
-            core::ptr::write_volatile(scratch, x as u64);
-            core::ptr::read_volatile(scratch) as u32
-        }
-    };
-    http::request(&conn.request_head, conn.request_kept, forget, sample);
+    http::request(
+        &conn.request_head,
+        conn.request_kept,
+        |x| conn.forget(x),
+        sample,
+    );
 }

@@ -54,6 +54,27 @@ pub fn program() -> Result<PathBuf> {
         .map_or_else(|| sibling("ingress-trace"), |path| Ok(path.into()))
 }
 
+/// GET from an agent's HTTP server: status and body.
+pub fn fetch(address: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let limit = Duration::from_secs(5);
+    let mut stream = TcpStream::connect_timeout(&address, limit).context("failed to connect")?;
+    stream
+        .set_read_timeout(Some(limit))
+        .context("failed to set timeout")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
+    )
+    .context("failed to ask")?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).context("failed to read")?;
+    let answer = response::read(&mut bytes.as_slice(), false).context("failed to parse")?;
+    ensure!(answer.complete, "failed to read the whole answer to {path}");
+    let body = bytes.len() - usize::try_from(answer.bytes).context("failed to measure body")?;
+    let text = String::from_utf8_lossy(&bytes[body..]).into_owned();
+    Ok((answer.status.unwrap_or(0), text))
+}
+
 /// A running agent.
 pub struct Agent {
     process: Process,
@@ -151,24 +172,7 @@ impl Agent {
 
     /// GET from its HTTP server: status and body.
     pub fn http(&self, path: &str) -> Result<(u16, String)> {
-        let limit = Duration::from_secs(5);
-        let mut stream =
-            TcpStream::connect_timeout(&self.listen, limit).context("failed to connect")?;
-        stream
-            .set_read_timeout(Some(limit))
-            .context("failed to set timeout")?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
-        )
-        .context("failed to ask")?;
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).context("failed to read")?;
-        let answer = response::read(&mut bytes.as_slice(), false).context("failed to parse")?;
-        ensure!(answer.complete, "failed to read the whole answer to {path}");
-        let body = bytes.len() - usize::try_from(answer.bytes).context("failed to measure body")?;
-        let text = String::from_utf8_lossy(&bytes[body..]).into_owned();
-        Ok((answer.status.unwrap_or(0), text))
+        fetch(self.listen, path)
     }
 
     /// Scrapes its metrics.

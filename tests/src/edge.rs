@@ -5,7 +5,6 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -16,6 +15,7 @@ use anyhow::{Context, Result};
 use crate::agent::Finding;
 use crate::bed::{Bed, Host};
 use crate::client::abort_on_close;
+use crate::nginx::launch;
 use crate::process::Process;
 use crate::{log, tls, wait};
 
@@ -161,30 +161,10 @@ impl Edge {
         let folder = bed.folder().join(format!("nginx-edge-{}", host.v4()));
         fs::create_dir_all(&folder).context("failed to create nginx's folder")?;
         tls::certificate(&folder)?;
-        let edge = |process| Self {
-            process,
-            folder: folder.clone(),
-        };
         fs::write(folder.join("nginx.conf"), config(main, http))
             .context("failed to write nginx.conf")?;
-        let mut command = Command::new("nginx");
-        command
-            .arg("-p")
-            .arg(&folder)
-            .args(["-c", "nginx.conf", "-e", "error.log"]);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let process = bed
-            .start(host, &mut command)
-            .context("failed to run nginx")?;
-        let edge = edge(process);
-        let pid = edge.folder.join("nginx.pid");
-        let up = || fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n'));
-        wait::holds("nginx listening", Duration::from_secs(10), up)
-            .with_context(|| edge.errors())?;
-        Ok(edge)
+        let process = launch(bed, host, &folder)?;
+        Ok(Self { process, folder })
     }
 
     /// Sends the master a signal.

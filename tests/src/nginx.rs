@@ -162,6 +162,28 @@ pub struct Nginx {
     folder: PathBuf,
 }
 
+/// Runs nginx on a host with the `nginx.conf` of a folder; returns once it listens.
+pub fn launch(bed: &Bed, host: Host, folder: &Path) -> Result<Process> {
+    let mut command = Command::new("nginx");
+    command
+        .arg("-p")
+        .arg(folder)
+        .args(["-c", "nginx.conf", "-e", "error.log"]);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let process = bed
+        .start(host, &mut command)
+        .context("failed to run nginx (package nginx-light)")?;
+    // It writes its pid file after it listens.
+    let pid = folder.join("nginx.pid");
+    let up = || fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n'));
+    wait::holds("nginx listening", Duration::from_secs(10), up)
+        .with_context(|| fs::read_to_string(folder.join("error.log")).unwrap_or_default())?;
+    Ok(process)
+}
+
 impl Drop for Nginx {
     fn drop(&mut self) {
         // The master takes its workers with it; killed outright, it would leave them behind. What
@@ -180,29 +202,8 @@ impl Nginx {
         unreachable_endpoints(bed)?;
         fs::write(folder.join("nginx.conf"), config(options))
             .context("failed to write nginx.conf")?;
-        let mut command = Command::new("nginx");
-        command
-            .arg("-p")
-            .arg(&folder)
-            .args(["-c", "nginx.conf", "-e", "error.log"]);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let process = bed
-            .start(host, &mut command)
-            .context("failed to run nginx (package nginx-light)")?;
-        let nginx = Self { process, folder };
-        nginx.listening()?;
-        Ok(nginx)
-    }
-
-    /// nginx writes its pid file after it listens.
-    fn listening(&self) -> Result<()> {
-        let pid = self.folder.join("nginx.pid");
-        let up = || fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n'));
-        wait::holds("nginx listening", Duration::from_secs(10), up)
-            .with_context(|| fs::read_to_string(self.folder.join("error.log")).unwrap_or_default())
+        let process = launch(bed, host, &folder)?;
+        Ok(Self { process, folder })
     }
 
     /// The master's process id.

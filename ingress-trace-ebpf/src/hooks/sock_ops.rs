@@ -81,14 +81,5 @@ fn begin(conn: &mut Conn, ops: *mut bpf_sock_ops) {
     // SAFETY: the context's own fields.
     let (sent, received) = unsafe { ((*ops).snd_nxt, (*ops).rcv_nxt) };
     conn.established_time = now();
-    let (request, response) = if conn.upstream() {
-        (sent, received)
-    } else {
-        (received, sent)
-    };
-    conn.request_end = request;
-    conn.request_start = request;
-    conn.request_next = request;
-    conn.response_end = response;
-    conn.response_start = response;
+    conn.set_streams(sent, received);
 }

@@ -95,15 +95,5 @@ fn resume(conn: &mut Conn, tcp: Tcp, state: u8) {
     conn.set_ends(&ends);
     conn.connect_time = now();
     conn.established_time = conn.connect_time;
-    let (sent, received) = (tcp.send_next(), tcp.receive_next());
-    let (request, response) = if conn.upstream() {
-        (sent, received)
-    } else {
-        (received, sent)
-    };
-    conn.request_end = request;
-    conn.request_start = request;
-    conn.request_next = request;
-    conn.response_end = response;
-    conn.response_start = response;
+    conn.set_streams(tcp.send_next(), tcp.receive_next());
 }

@@ -2,18 +2,18 @@
 //! of their own work as possible, and the release agent without JSON.
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use tests::agent::{free_address, program};
+use tests::agent::{fetch, free_address, program};
 use tests::bed::{Bed, Host};
 use tests::metrics::Page;
+use tests::nginx::launch;
 use tests::process::Process;
-use tests::{response, wait, wrk};
+use tests::{wait, wrk};
 
 use crate::usage;
 
@@ -183,25 +183,10 @@ impl Agent {
     }
 
     fn get(&self, path: &str) -> Result<String> {
-        let limit = Duration::from_secs(10);
-        let mut stream =
-            TcpStream::connect_timeout(&self.listen, limit).context("failed to connect")?;
-        stream
-            .set_read_timeout(Some(limit))
-            .context("failed to set timeout")?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
-        )
-        .context("failed to ask")?;
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).context("failed to read")?;
-        let answer = response::read(&mut bytes.as_slice(), false).context("failed to parse")?;
-        if !answer.complete || answer.status != Some(200) {
-            bail!("failed to get {path}: {answer:?}");
+        match fetch(self.listen, path)? {
+            (200, text) => Ok(text),
+            (status, text) => bail!("failed to get {path}: {status} {text}"),
         }
-        let body = bytes.len() - usize::try_from(answer.bytes).context("a body too large")?;
-        Ok(String::from_utf8_lossy(&bytes[body..]).into_owned())
     }
 }
 
@@ -210,24 +195,7 @@ fn nginx(bed: &Bed, host: Host, config: &str) -> Result<Process> {
     fs::create_dir_all(&folder).context("failed to create nginx's folder")?;
     fs::write(folder.join("nginx.conf"), config).context("failed to write nginx.conf")?;
     fs::write(folder.join("large"), vec![b'x'; 64 << 10]).context("failed to write a body")?;
-    let mut command = Command::new("nginx");
-    command
-        .arg("-p")
-        .arg(&folder)
-        .args(["-c", "nginx.conf", "-e", "error.log"]);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let process = bed
-        .start(host, &mut command)
-        .context("failed to run nginx (package nginx-light)")?;
-    // It writes its pid file after it listens.
-    let pid = folder.join("nginx.pid");
-    let up = || fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n'));
-    wait::holds("nginx listening", Duration::from_secs(10), up)
-        .with_context(|| fs::read_to_string(folder.join("error.log")).unwrap_or_default())?;
-    Ok(process)
+    launch(bed, host, &folder)
 }
 
 fn backend() -> String {
