@@ -60,6 +60,9 @@ pub struct Conn {
     pub tgid: u32,
     pub request_kept: u32,
     pub response_kept: u32,
+    /// Number of the failure at which this client was told of last.
+    pub told: u32,
+    pub reserved_word: u32,
     pub scan: Scan,
     pub status: u16,
     pub local_port: u16,

@@ -2,7 +2,7 @@
 //! the retry or answers the client. Kept per thread, looked up only while something fails.
 use crate::{
     conn::Conn,
-    maps::{FINISHED, RELEASED, RELEASED_UNTIL},
+    maps::{FAILING, FINISHED, RELEASED, RELEASED_UNTIL},
     sock::Task,
 };
 
@@ -37,6 +37,18 @@ pub struct Finished {
     pub time: u64,
     /// The beginning of its request.
     pub request: [u8; REQUEST_LINE],
+}
+
+/// The newest failure. One per machine: who waited for what is worked out by the agent.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Failing {
+    /// When it was.
+    pub time: u64,
+    /// How many there were.
+    pub number: u32,
+    /// Whether a data plane is watched that needs it (1, set by the agent) or not (0).
+    pub wanted: u32,
 }
 
 /// Bytes of a request that are compared.
@@ -121,4 +133,48 @@ pub fn take(time: u64) -> Option<Released> {
     } else {
         None
     }
+}
+
+/// How long the answers to clients that waited while something failed are told, in nanoseconds: as
+/// long as retries are followed.
+const STRADDLE: u64 = 15_000_000_000;
+
+/// Notes that an attempt has failed: whoever waits for an answer now may be its client.
+#[inline(always)]
+pub fn failed(time: u64) {
+    if let Some(failing) = FAILING.get_ptr_mut(0) {
+        // SAFETY: a live map value; a lost race between CPUs leaves one of two failures of the same
+        // moment.
+        unsafe {
+            core::ptr::write_volatile(&raw mut (*failing).time, time);
+            let number = core::ptr::read_volatile(&raw const (*failing).number);
+            core::ptr::write_volatile(&raw mut (*failing).number, number.wrapping_add(1));
+        }
+    }
+}
+
+/// Whether this client's request was there already when an attempt failed that it may be about, and
+/// was not told since; where threads alone do not join attempts to clients, the agent compares
+/// times.
+#[inline(always)]
+pub fn waited(conn: &mut Conn, time: u64) -> bool {
+    let Some(failing) = FAILING.get_ptr(0) else {
+        return false;
+    };
+    // SAFETY: a live map value of plain integers.
+    let (wanted, failed, number) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*failing).wanted),
+            core::ptr::read_volatile(&raw const (*failing).time),
+            core::ptr::read_volatile(&raw const (*failing).number),
+        )
+    };
+    if wanted == 0 || failed == 0 || conn.told == number || conn.request_time > failed {
+        return false;
+    }
+    if time.wrapping_sub(failed) > STRADDLE {
+        return false;
+    }
+    conn.told = number;
+    true
 }

@@ -11,7 +11,7 @@ use ingress_trace_common::{
 
 use crate::{
     conn::Conn,
-    link::{Finished, Released},
+    link::{Failing, Finished, Released},
 };
 
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -44,6 +44,10 @@ pub static RELEASED: LruHashMap<u32, Released> = LruHashMap::with_max_entries(81
 /// Until when `RELEASED` may hold something: spares the look-up while nothing fails.
 #[map]
 pub static RELEASED_UNTIL: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The newest failure of any attempt, and whether clients that waited then are told of.
+#[map]
+pub static FAILING: Array<Failing> = Array::with_max_entries(1, 0);
 
 /// The complete exchange whose connection a thread released last.
 #[map]

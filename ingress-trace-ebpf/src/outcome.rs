@@ -18,6 +18,7 @@ use crate::{
 #[inline(always)]
 fn fail(conn: &mut Conn, what: u8, moment: &Moment) {
     conn.flags |= flag::FAILED;
+    link::failed(moment.time);
     if conn.established_time == 0 || conn.phase == phase::REQUEST {
         count(conn, counted::FAILURE, 0, 0);
     }
@@ -128,6 +129,11 @@ pub fn downstream_released(conn: &mut Conn, time: u64) {
         count(conn, counted::ABORT, 0, 0);
     }
     let mut tell = (open || unsure) && conn.has(flag::JOINED);
+    // What ends in the middle cannot be told on a leg that cannot be read.
+    let unread = conn.phase == phase::RESPONSE && conn.proto != proto::HTTP1;
+    if (open || unsure || unread) && link::waited(conn, time) {
+        tell = true;
+    }
     if link::pending(time)
         && let Some(released) = link::take(time)
     {

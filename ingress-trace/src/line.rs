@@ -11,7 +11,8 @@ use crate::cause::timers::Timers;
 use crate::cli::Capture;
 use crate::event::{Event, Kind, Leg};
 use crate::finding::{Finding, Ingress};
-use crate::flow::{Flow, Joiner, Waits};
+use crate::flow::{Flow, Joiner, Matcher, Waits};
+use crate::profiles::{self, Chain};
 use crate::settle::Settle;
 use crate::sinks::metrics::{Metrics, Stage};
 use crate::watched::Watched;
@@ -31,6 +32,7 @@ const BEFORE: u64 = 1_500_000_000;
 pub struct Line {
     settle: Settle,
     joiner: Joiner,
+    matcher: Matcher,
     timers: Timers,
     node: String,
     metrics: Arc<Metrics>,
@@ -40,14 +42,16 @@ impl Line {
     /// An empty line.
     pub fn new(capture: &Capture, node: String, metrics: Arc<Metrics>) -> Self {
         let settle = u64::try_from(capture.settle.as_nanos()).unwrap_or(u64::MAX);
+        let waits = Waits {
+            settle,
+            release: settle.max(RELEASE),
+            relay: settle.max(RELAY),
+            retry: RETRY,
+        };
         Self {
             settle: Settle::new(settle.min(ORDER)),
-            joiner: Joiner::new(Waits {
-                settle,
-                release: settle.max(RELEASE),
-                relay: settle.max(RELAY),
-                retry: RETRY,
-            }),
+            joiner: Joiner::new(waits),
+            matcher: Matcher::new(waits),
             timers: Timers::default(),
             node,
             metrics,
@@ -77,10 +81,15 @@ impl Line {
     /// The findings that stand at `now`; all that are open when it is `u64::MAX`.
     pub fn findings(&mut self, now: u64, watched: &mut Watched) -> Vec<Finding> {
         while let Some(event) = self.settle.pop(now) {
-            self.joiner.push(event);
+            match chain(watched, event.cgroup) {
+                Chain::Adjacent => self.joiner.push(event),
+                chain => self.matcher.push(event, chain == Chain::Thread),
+            }
         }
         // Nothing younger than what still rests has been joined.
-        let flows = self.joiner.settled(self.settle.horizon(now));
+        let horizon = self.settle.horizon(now);
+        let mut flows = self.joiner.settled(horizon);
+        flows.extend(self.matcher.settled(horizon));
         flows
             .iter()
             .filter_map(|flow| self.finding(flow, watched))
@@ -116,9 +125,18 @@ impl Line {
 
     /// Brings what was lost on the way to the metrics.
     pub fn count(&self) {
-        self.metrics
-            .lost_total(Stage::Settle, self.settle.early + self.joiner.evicted);
+        self.metrics.lost_total(
+            Stage::Settle,
+            self.settle.early + self.joiner.evicted + self.matcher.evicted,
+        );
     }
+}
+
+fn chain(watched: &Watched, cgroup: u64) -> Chain {
+    let controller = watched
+        .owner(cgroup)
+        .map_or(Controller::Unknown, |own| own.controller);
+    profiles::of(controller).chains
 }
 
 fn shortage(flow: &Flow, reading: Reading, watched: &mut Watched) -> Shortage {

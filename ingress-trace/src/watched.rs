@@ -12,7 +12,7 @@ use crate::cause::taxonomy::Controller;
 use crate::counts::Labels;
 use crate::limits::{self, Baseline, Limits};
 use crate::probe::{HOOKS, Probe};
-use crate::profiles;
+use crate::profiles::{self, Chain};
 use crate::sinks::metrics::{Metrics, Stage};
 use crate::targets::{self, Finder, Found, Roots, Target, cgroups_below};
 
@@ -52,6 +52,8 @@ pub struct Watched {
     owners: HashMap<u64, Owner>,
     names: HashSet<String>,
     reported: HashSet<String>,
+    /// Whether the kernel side tells of clients that waited while something failed.
+    tells_clients: bool,
     /// Per target: exchanges without a readable status so far, and when that last grew.
     unreadable: HashMap<u64, (u64, u64)>,
     /// When `unreadable` was brought up to date, monotonic nanoseconds.
@@ -71,6 +73,7 @@ impl Watched {
             owners: HashMap::new(),
             names: HashSet::new(),
             reported: HashSet::new(),
+            tells_clients: false,
             unreadable: HashMap::new(),
             noted: 0,
             ports: HashMap::new(),
@@ -110,6 +113,10 @@ impl Watched {
     }
 
     fn enter(&mut self, target: Target) -> Result<()> {
+        if !self.tells_clients && profiles::of(target.controller).chains != Chain::Adjacent {
+            self.probe.tell_clients()?;
+            self.tells_clients = true;
+        }
         self.probe.attach(target.id, &target.cgroup)?;
         let adopted = self.adopt(&target);
         tracing::info!(

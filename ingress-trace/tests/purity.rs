@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 const STAGES: &[&str] = &[
     "event.rs",
     "settle.rs",
-    "flow.rs",
+    "flow",
     "cause",
     "profiles",
     "counts.rs",

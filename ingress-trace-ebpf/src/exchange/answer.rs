@@ -26,6 +26,7 @@ pub(super) fn upstream_response(conn: &mut Conn, time: u64, latency: u64) {
     let error = conn.status == 502 || conn.status == 503 || conn.status == 504;
     if error || conn.has(flag::NOT_HTTP) {
         conn.flags |= flag::FAILED;
+        link::failed(time);
     }
     if error || conn.has(flag::NOT_HTTP | flag::SLOW) || conn.prev_cookie != 0 {
         emit(conn, kind::RESPONSE, &Moment::at(time, false));
@@ -43,7 +44,7 @@ pub(super) fn downstream_response(conn: &mut Conn, packet: &Packet, tcp: Option<
     if error && process && !joined && refused(conn, time) {
         return;
     }
-    if joined || error {
+    if joined || error || process && link::waited(conn, time) {
         emit(conn, kind::RESPONSE, &Moment::at(time, process));
     }
 }
@@ -122,7 +123,8 @@ pub(super) fn joined_write(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
     if link::pending(now_coarse()) && tcp.is_some_and(Tcp::owned) {
         // Exact: in the order of time it must stand behind the release.
         let time = now();
-        if join(conn, time) {
+        // Where a response can be read, its beginning was told.
+        if join(conn, time) || (conn.proto != proto::HTTP1 && link::waited(conn, time)) {
             emit(conn, kind::DOWN_WRITE, &Moment::at(time, true));
         }
     }

@@ -40,7 +40,7 @@ pub fn answer(flow: &Flow, reading: Reading, profile: &Profile) -> Answer {
         }
         // The retry's answer was seen, and is what the controller relays.
         Ending::Retried(status) => of(*status, inferred, Visible::No),
-        Ending::Aborted => of(None, inferred, Visible::No),
+        Ending::Aborted | Ending::NoClient => of(None, inferred, Visible::No),
         Ending::Unknown => of(None, inferred, Visible::Unknown),
     }
 }

@@ -38,6 +38,9 @@ pub struct Reading {
 /// Reads a flow; `None` when it is no failure of an upstream (or not certainly one).
 pub fn read(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Reading> {
     let event = &flow.failure;
+    if flow.ending == Ending::NoClient {
+        return None;
+    }
     if event.kind == Kind::Refused {
         return Some(Reading {
             outcome: Outcome::BadResponse,
@@ -100,7 +103,7 @@ fn connect_outcome(flow: &Flow, controller: Controller, timers: &Timers) -> Opti
     match event.errno {
         None => {
             let by_timer = match flow.ending {
-                Ending::Aborted => false,
+                Ending::Aborted | Ending::NoClient => false,
                 Ending::Answered(_) | Ending::Cut(_) | Ending::Retried(_) => true,
                 Ending::Unknown => timers.agrees(controller, Timer::Connect, age(event)),
             };
@@ -130,7 +133,7 @@ fn unreadable(flow: &Flow) -> bool {
     match &flow.ending {
         Ending::Answered(down) => down.status.map_or(waiting, |status| status >= 500),
         Ending::Retried(_) => waiting || flow.failure.handshake,
-        Ending::Cut(_) | Ending::Aborted | Ending::Unknown => false,
+        Ending::Cut(_) | Ending::Aborted | Ending::NoClient | Ending::Unknown => false,
     }
 }
 
@@ -142,7 +145,7 @@ fn client_saw(ending: &Ending) -> bool {
             let http = down.protocol == Some(Protocol::Http1);
             http && (down.framing != framing::UNKNOWN || down.phase == Phase::Request)
         }
-        Ending::Aborted | Ending::Retried(_) | Ending::Unknown => false,
+        Ending::Aborted | Ending::NoClient | Ending::Retried(_) | Ending::Unknown => false,
     }
 }
 
@@ -164,7 +167,7 @@ fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outco
     let readable = event.protocol == Some(Protocol::Http1);
     if phase(event) == Phase::Request {
         let failed = match &flow.ending {
-            Ending::Aborted => false,
+            Ending::Aborted | Ending::NoClient => false,
             // An answer below 500 is about the client's own request (a body too large, ...). Where
             // neither leg can be read, a controller that gives up at once has had its answer.
             Ending::Answered(down) => match down.status {
@@ -186,7 +189,7 @@ fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outco
         return None;
     }
     match &flow.ending {
-        Ending::Aborted => None,
+        Ending::Aborted | Ending::NoClient => None,
         Ending::Answered(down) if event.handshake => down
             .status
             .is_none_or(|status| status >= 500)

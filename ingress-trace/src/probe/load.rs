@@ -78,6 +78,21 @@ impl Probe {
     }
 }
 
+impl Probe {
+    /// From now on the answers to clients that waited while an attempt failed are told, too.
+    pub fn tell_clients(&mut self) -> Result<()> {
+        let map = self
+            .ebpf
+            .map_mut("FAILING")
+            .context("the eBPF object has no map FAILING")?;
+        // Time and number of the newest failure, both none yet, and the wish.
+        let wanted = [0u32, 0, 0, 1];
+        aya::maps::Array::<_, [u32; 4]>::try_from(map)?
+            .set(0, wanted, 0)
+            .context("failed to write the map of the newest failure")
+    }
+}
+
 /// A process name as the kernel keeps it: at most 15 bytes, NUL-padded.
 fn padded(name: &str) -> [u8; NAME_LEN] {
     let mut padded = [0; NAME_LEN];

@@ -30,5 +30,5 @@ pub(super) const PROFILE: Profile = Profile {
         on: &[],
         tries: Some(1),
     },
-    chains: Chain::Guess,
+    chains: Chain::Thread,
 };

@@ -29,5 +29,5 @@ pub(super) const PROFILE: Profile = Profile {
         on: &[RetryOn::Connect],
         tries: Some(4),
     },
-    chains: Chain::ThreadOrder,
+    chains: Chain::Thread,
 };

@@ -30,7 +30,7 @@ pub struct Profile {
     pub statuses: Statuses,
     /// What it tries again by default.
     pub retries: Retries,
-    /// How well a failed attempt can be joined to what follows on its thread.
+    /// How a failed attempt is joined to its client.
     pub chains: Chain,
 }
 
@@ -81,15 +81,15 @@ pub enum RetryOn {
     Reused,
 }
 
-/// How well a failed attempt can be joined to what follows on its thread.
+/// What stays together when a client's request fails upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chain {
-    /// What follows the release on the same thread belongs to it.
-    Exact,
-    /// Releases and errors of a thread pair up in order; either may come first.
-    ThreadOrder,
-    /// Mostly in order or mostly the last, not always: other evidence goes first.
-    Guess,
+    /// A thread goes on with the request at once: what it does next belongs to it.
+    Adjacent,
+    /// The request stays on its thread, which serves others in between.
+    Thread,
+    /// The request stays in its process.
+    Process,
 }
 
 /// All known data planes.

@@ -34,5 +34,5 @@ pub(super) const PROFILE: Profile = Profile {
         on: &[RetryOn::Connect, RetryOn::NoAnswer],
         tries: Some(3),
     },
-    chains: Chain::Exact,
+    chains: Chain::Adjacent,
 };

@@ -29,5 +29,5 @@ pub(super) const PROFILE: Profile = Profile {
         on: &[RetryOn::Reused],
         tries: Some(2),
     },
-    chains: Chain::Guess,
+    chains: Chain::Process,
 };

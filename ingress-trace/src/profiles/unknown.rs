@@ -27,5 +27,5 @@ pub(super) const PROFILE: Profile = Profile {
         on: &[],
         tries: None,
     },
-    chains: Chain::Guess,
+    chains: Chain::Adjacent,
 };

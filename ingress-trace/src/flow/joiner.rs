@@ -1,5 +1,5 @@
-//! In: events in the order of time. Out: flows, each a failure with what became of its request.
-//! Pure: time is the events' own; nothing here knows causes, clusters or sinks.
+//! In: events in the order of time, of data planes whose thread goes on with a failed request at once
+//! (nginx). Out: flows, joined by what a thread did next.
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use ingress_trace_common::sample::flag;
@@ -7,46 +7,7 @@ use ingress_trace_common::sample::flag;
 use crate::cause::taxonomy::{Phase, Protocol};
 use crate::event::{Event, ExchangeId, Kind, Leg};
 
-/// What became of the client's request after an attempt had failed.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Ending {
-    /// The controller answered the client; the answer's event tells the status where it is readable.
-    Answered(Box<Event>),
-    /// The client's connection ended in the middle of a response, or without one, by the controller.
-    Cut(Box<Event>),
-    /// The client had gone away.
-    Aborted,
-    /// A later attempt got a response that is no failure, with this status.
-    Retried(Option<u16>),
-    /// Nothing on the client's leg could be joined to it.
-    Unknown,
-}
-
-/// A failure and its ending. `failure` is an upstream event, or the downstream answer of a request
-/// that reached no upstream.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Flow {
-    /// What failed.
-    pub failure: Event,
-    /// What the client got of it.
-    pub ending: Ending,
-}
-
-/// How long things may take, in nanoseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Waits {
-    /// From the release of a failed attempt (or an answer) to what belongs to it.
-    pub settle: u64,
-    /// From a failure to its release, when the application is slow to notice.
-    pub release: u64,
-    /// From a backend's own error to its relay, when the controller waits for the body.
-    pub relay: u64,
-    /// From a failure to the end of a retry.
-    pub retry: u64,
-}
-
-/// Most failures that may be open at once; beyond it the oldest are told as they are.
-pub const MOST_OPEN: usize = 65_536;
+use super::{Ending, Flow, MOST_OPEN, Waits, is_failure};
 
 #[derive(Debug)]
 struct Open {
@@ -200,7 +161,9 @@ impl Joiner {
             self.follow(prev, Next::Client(Box::new(event)));
         } else if event.kind == Kind::DownEnd {
             self.client_left(event);
-        } else if matches!(event.kind, Kind::Response | Kind::Refused) {
+        } else if event.kind == Kind::Refused
+            || (event.kind == Kind::Response && event.status >= Some(500))
+        {
             self.answered(event);
         }
     }
@@ -284,7 +247,6 @@ impl Joiner {
 
     /// Gives the flows that are settled at `now`; all of them when `now` is `u64::MAX`.
     pub fn settled(&mut self, now: u64) -> Vec<Flow> {
-        self.join_by_thread(now);
         let mut flows = Vec::new();
         let ready: Vec<(ExchangeId, Ending)> = self
             .open
@@ -420,43 +382,10 @@ impl Joiner {
             _ => Some(Ending::Answered(Box::new(event.clone()))),
         }
     }
-
-    /// Controllers that answer before they close (HAProxy): an unexplained error and a failure that
-    /// the same thread released right after it belong together.
-    fn join_by_thread(&mut self, now: u64) {
-        let settle = self.waits.settle;
-        let due: Vec<(u64, ExchangeId)> = self
-            .answers
-            .keys()
-            .take_while(|(time, _)| time.saturating_add(settle) <= now)
-            .copied()
-            .collect();
-        for key in due {
-            let Some(tid) = self.answers[&key].tid else {
-                continue;
-            };
-            let failed = self.open.values_mut().find(|open| {
-                matches!(open.next, Next::Nothing)
-                    && open.released.is_some_and(|(thread, time)| {
-                        thread == Some(tid) && time.abs_diff(key.0) <= settle
-                    })
-            });
-            if let Some(open) = failed
-                && let Some(answer) = self.answers.remove(&key)
-            {
-                open.next = Next::Client(Box::new(answer));
-            }
-        }
-    }
 }
 
 fn expired(since: u64, wait: u64, now: u64) -> Option<Ending> {
     (since.saturating_add(wait) <= now).then_some(Ending::Unknown)
-}
-
-/// Whether an upstream response is a failure by itself.
-fn is_failure(event: &Event) -> bool {
-    event.flags.any(flag::NOT_HTTP) || matches!(event.status, Some(502..=504))
 }
 
 /// Whether a client's error is the answer that this backend gave: same status, not before it, and
@@ -474,5 +403,5 @@ fn method(event: &Event) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "flow_tests.rs"]
+#[path = "joiner_tests.rs"]
 mod tests;

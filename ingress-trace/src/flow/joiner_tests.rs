@@ -1,4 +1,4 @@
-//! In: events as one nginx or HAProxy causes them. Out: proof of which flows they are, in whatever
+//! In: events as one nginx causes them. Out: proof of which flows they are, in whatever
 //! order they came, and that what never ends is let go.
 use proptest::prelude::*;
 
@@ -6,6 +6,7 @@ use super::*;
 use crate::cause::taxonomy::Phase;
 use crate::event::example::{MS, THREAD, after, down, refused, released, up, with};
 use crate::finding::Request;
+use crate::flow::in_words;
 use crate::settle::Settle;
 
 const WAITS: Waits = Waits {
@@ -25,23 +26,7 @@ fn joiner(events: &[Event]) -> Joiner {
 
 /// The flows that stand at `now`, as words: which connection failed and what the client got.
 fn told(joiner: &mut Joiner, now: u64) -> Vec<String> {
-    joiner.settled(now).iter().map(word).collect()
-}
-
-fn word(flow: &Flow) -> String {
-    let status = |event: &Event| {
-        event
-            .status
-            .map_or("-".to_owned(), |status| status.to_string())
-    };
-    let ending = match &flow.ending {
-        Ending::Answered(down) => format!("answered {}", status(down)),
-        Ending::Cut(down) => format!("cut {}", status(down)),
-        Ending::Aborted => "aborted".to_owned(),
-        Ending::Retried(code) => format!("retried {}", code.unwrap_or(0)),
-        Ending::Unknown => "unknown".to_owned(),
-    };
-    format!("{}: {ending}", flow.failure.exchange.cookie)
+    joiner.settled(now).iter().map(in_words).collect()
 }
 
 fn all(events: &[Event]) -> Vec<String> {
@@ -190,7 +175,7 @@ fn an_error_that_nothing_explains_reached_no_upstream() {
     assert_eq!(told(&mut lone, 299 * MS), [""; 0]);
     let flows = lone.settled(300 * MS);
     assert_eq!(
-        flows.iter().map(word).collect::<Vec<_>>(),
+        flows.iter().map(in_words).collect::<Vec<_>>(),
         ["9: answered 503"]
     );
     assert_eq!(flows[0].failure.leg, Leg::Downstream);
@@ -268,46 +253,6 @@ fn errors_of_backends_and_their_relayed_answers_pair_up_one_to_one() {
         all(&events),
         ["1: answered 503", "2: answered 503", "10: answered 503"]
     );
-}
-
-#[test]
-fn an_answer_before_the_release_is_joined_by_its_thread() {
-    let timed_out = released(up(1, Kind::GaveUp, 101 * MS));
-    let mut haproxy = joiner(&[answer(9, 504, 100 * MS), timed_out.clone()]);
-    assert_eq!(told(&mut haproxy, 250 * MS), [""; 0]);
-    assert_eq!(told(&mut haproxy, 300 * MS), ["1: answered 504"]);
-    let reset = up(1, Kind::Reset, 99 * MS);
-    let let_go = up(1, Kind::Released, 101 * MS);
-    assert_eq!(
-        all(&[reset, answer(9, 502, 100 * MS), let_go]),
-        ["1: answered 502"]
-    );
-    let other = Event {
-        tid: Some(THREAD + 1),
-        ..timed_out
-    };
-    assert_eq!(
-        all(&[answer(9, 504, 100 * MS), other]),
-        ["1: unknown", "9: answered 504"]
-    );
-}
-
-#[test]
-fn an_answer_long_before_a_release_of_its_thread_has_nothing_to_do_with_it() {
-    let failed = released(up(1, Kind::GaveUp, 301 * MS));
-    let events = [answer(9, 504, 100 * MS), failed];
-    assert_eq!(all(&events), ["1: unknown", "9: answered 504"]);
-}
-
-#[test]
-fn answers_and_releases_of_a_thread_pair_up_in_order() {
-    let events = [
-        answer(8, 504, 100 * MS),
-        released(up(1, Kind::GaveUp, 101 * MS)),
-        answer(9, 502, 102 * MS),
-        released(up(2, Kind::GaveUp, 103 * MS)),
-    ];
-    assert_eq!(all(&events), ["1: answered 504", "2: answered 502"]);
 }
 
 #[test]

@@ -1,0 +1,305 @@
+//! In: a failed attempt and what a client got. Out: how well they fit together: the client's request
+//! came before the attempt, its answer behind the failure, on the same thread, with the same words.
+//! Pure.
+use ingress_trace_common::http::framing;
+use ingress_trace_common::sample::flag;
+
+use super::Ending;
+use crate::cause::reading::errno;
+use crate::cause::taxonomy::{Phase, Protocol};
+use crate::event::{Event, Kind};
+use crate::finding::Request;
+
+/// A controller answers for a failure at once; on a leg that cannot be read, what comes later is
+/// the answer of a retry.
+const AT_ONCE: u64 = 5_000_000;
+/// A controller connects at once, too.
+const LEAD: u64 = 2_000_000;
+/// Between letting go of an attempt and the next one for the same request, where nothing came between.
+const ADJACENT: u64 = 200_000;
+/// From where on a longer lead says nothing more.
+const LONG_LEAD: u64 = 50_000_000;
+/// How long after a client's answer its failure may show: deferred closes.
+pub const BEHIND: u64 = 20_000_000;
+
+// What speaks against a pair, in nanoseconds of distance.
+const OTHER_WORDS: u64 = 20_000_000;
+const NO_WORDS: u64 = 1_000_000;
+const OTHER_KIND: u64 = 3_000_000;
+const OTHER_THREAD: u64 = 1_000_000;
+const NO_THREAD: u64 = 500_000;
+
+/// What a client's event says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A status of 500 and above.
+    Error,
+    /// Another status.
+    Success,
+    /// Bytes that cannot be read.
+    Bytes,
+    /// The controller ended the connection within an exchange.
+    Cut,
+    /// The client did.
+    Aborted,
+    /// Nothing about an exchange.
+    Nothing,
+}
+
+/// What a client's event says.
+pub fn said(event: &Event) -> Said {
+    match event.kind {
+        Kind::Response | Kind::Refused => match event.status {
+            Some(status) if status >= 500 => Said::Error,
+            Some(_) => Said::Success,
+            None => Said::Bytes,
+        },
+        Kind::DownWrite if event.protocol != Some(Protocol::Http1) => Said::Bytes,
+        Kind::DownEnd => ended(event),
+        _ => Said::Nothing,
+    }
+}
+
+fn ended(event: &Event) -> Said {
+    let answered = event.status.is_some_and(|status| status >= 400);
+    if event.flags.any(flag::COMPLETE) || answered || event.phase == Phase::Idle {
+        Said::Nothing
+    } else if event.flags.any(flag::FIN_IN | flag::RST_IN) {
+        Said::Aborted
+    } else {
+        Said::Cut
+    }
+}
+
+/// The ending that a client's event is.
+pub fn ending(client: Event) -> Ending {
+    match said(&client) {
+        Said::Aborted => Ending::Aborted,
+        Said::Cut => Ending::Cut(Box::new(client)),
+        _ => Ending::Answered(Box::new(client)),
+    }
+}
+
+/// A failed attempt, as far as clients are compared with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// The failure.
+    pub event: &'a Event,
+    /// When the application let go of it.
+    pub released: Option<u64>,
+    /// Its thread.
+    pub thread: Option<u32>,
+    /// A request stays on its thread.
+    pub bound: bool,
+}
+
+impl Attempt<'_> {
+    /// From the client's request to this attempt; `None` when the request came later.
+    pub fn lead(&self, client: &Event) -> Option<u64> {
+        let Some(asked) = client.began() else {
+            return Some(LONG_LEAD); // adopted: nobody knows
+        };
+        let event = self.event;
+        // One connection fails all who wait for it, whoever had it opened (Envoy).
+        if self.bound && event.kind == Kind::ConnectFailed && asked > event.began()? {
+            return (asked <= event.time).then_some(LONG_LEAD);
+        }
+        let latest = event.began()?.checked_sub(asked)?;
+        // A connection may be opened for one request and used by the next.
+        let connect = event.connect_time.filter(|_| !event.reused());
+        let earliest = connect.and_then(|time| time.checked_sub(asked));
+        Some(earliest.map_or(latest, |lead| lead.min(latest)))
+    }
+
+    /// Whether this client may have waited for this attempt.
+    pub fn possible(&self, client: &Event) -> bool {
+        let other = self.bound && self.same_thread(client) == Some(false);
+        let after = client.time.saturating_add(BEHIND) >= self.event.time;
+        !other && after && client.cgroup == self.event.cgroup && self.lead(client).is_some()
+    }
+
+    /// Whether it probably did: a controller connects as soon as it is asked.
+    pub fn likely(&self, client: &Event) -> bool {
+        let soon = self.lead(client).is_some_and(|lead| lead < LONG_LEAD);
+        self.possible(client) && (soon || self.same_words(client) == Some(true))
+    }
+
+    fn same_thread(&self, client: &Event) -> Option<bool> {
+        Some(self.thread? == client.tid?)
+    }
+
+    fn same_words(&self, client: &Event) -> Option<bool> {
+        same_words(self.event.request.as_ref(), client.request.as_ref())
+    }
+
+    /// Whether this client's error may be this attempt's, whatever words both have.
+    pub fn explains(&self, client: &Event) -> bool {
+        let said = said(client);
+        self.possible(client) && self.may_say(said, client) && self.lag(client) <= AT_ONCE
+    }
+
+    /// Whether one path may be the other one with its beginning taken away.
+    fn rewritten(&self, client: &Event) -> bool {
+        let (Some(up), Some(down)) = (&self.event.request, &client.request) else {
+            return false;
+        };
+        let (short, long) = (up.path.trim_end_matches('/'), &down.path);
+        up.method == down.method && (long.ends_with(short) || up.path.ends_with(long.as_str()))
+    }
+
+    /// From the failure to the client's answer, in either direction.
+    fn lag(&self, client: &Event) -> u64 {
+        let failed = client.time.abs_diff(self.event.time);
+        self.released
+            .map_or(failed, |time| failed.min(client.time.abs_diff(time)))
+    }
+
+    /// How far a client's error is from being this attempt's; `None` when it cannot be.
+    pub fn distance(&self, client: &Event) -> Option<u64> {
+        if !self.possible(client) || !self.may_say(said(client), client) {
+            return None;
+        }
+        let (lag, lead) = (self.lag(client), self.lead(client)?);
+        let linked = client.prev == Some(self.event.exchange);
+        // Envoy closes a client's connection a second after it has nothing more to send.
+        let lag = if linked { (lag / 4).min(AT_ONCE) } else { lag };
+        let words = match self.same_words(client) {
+            Some(true) => 0,
+            Some(false) if self.rewritten(client) => OTHER_WORDS,
+            Some(false) => return None,
+            None => NO_WORDS,
+        };
+        let thread = match self.same_thread(client) {
+            Some(true) => 0,
+            Some(false) => OTHER_THREAD,
+            None => NO_THREAD,
+        };
+        let late = client.status == Some(504) && !self.timed_out();
+        let kind = if late { OTHER_KIND } else { 0 };
+        let lead = lead.min(LONG_LEAD) / 2;
+        let lead = if linked { lead / 8 } else { lead };
+        Some(lag + lead + words + thread + kind)
+    }
+
+    /// Whether a client is told this, in this way, of such a failure.
+    fn may_say(&self, said: Said, client: &Event) -> bool {
+        let event = self.event;
+        match said {
+            Said::Success | Said::Nothing => false,
+            Said::Error if event.kind == Kind::Response => {
+                let relayed = event.status == client.status || event.flags.any(flag::NOT_HTTP);
+                relayed && client.time >= event.time
+            }
+            Said::Error => true,
+            Said::Bytes => {
+                self.lag(client) <= AT_ONCE && event.phase != Phase::Response
+                    || event.kind == Kind::Response
+                        && client.time >= event.time
+                        && self.lag(client) <= AT_ONCE
+            }
+            // How a connection ends that cannot be read tells only where a response was cut.
+            Said::Cut => {
+                let readable = client.protocol == Some(Protocol::Http1);
+                readable || client.phase == Phase::Request || event.phase == Phase::Response
+            }
+            Said::Aborted => {
+                let by_timer = event.kind == Kind::ConnectFailed && event.errno.is_none();
+                event.kind == Kind::GaveUp || by_timer
+            }
+        }
+    }
+
+    fn timed_out(&self) -> bool {
+        let event = self.event;
+        let unanswered = matches!(event.errno, None | Some(errno::ETIMEDOUT));
+        matches!(event.kind, Kind::GaveUp | Kind::Broken)
+            || (event.kind == Kind::ConnectFailed && unanswered)
+    }
+
+    /// Whether this client may have been told of this failed connect although its own attempt was
+    /// another one: Envoy answers all who wait for a connection to the same backend.
+    pub fn shares(&self, client: &Event) -> bool {
+        let other = self.same_thread(client) == Some(false);
+        let connect = self.event.kind == Kind::ConnectFailed;
+        self.bound && connect && !other && self.lag(client) <= AT_ONCE
+    }
+
+    /// How long before this attempt a client had asked that was told of another one's failure.
+    pub fn told_before(&self, client: &Event) -> Option<u64> {
+        let event = self.event;
+        let connecting = event.phase == Phase::Connect && client.time <= event.time;
+        let during = event.connect_time.is_some_and(|time| time <= client.time);
+        let other = self.same_thread(client) == Some(false) || client.cgroup != event.cgroup;
+        let lead = self.lead(client).filter(|lead| *lead <= LEAD);
+        lead.filter(|_| self.bound && connecting && during && !other)
+    }
+
+    /// Whether a client's success is the beginning of the response that was cut.
+    pub fn begins(&self, client: &Event) -> bool {
+        let event = self.event;
+        event.phase == Phase::Response
+            && event.kind != Kind::Response
+            && event.framing != framing::HEAD_CUT
+            && said(client) == Said::Success
+            && event.status == client.status
+            && self.possible(client)
+            && self.same_words(client) == Some(true)
+    }
+
+    /// How far a client's success is from hiding this failure; `None` when it does not. Without the
+    /// request's words it must have waited just then, and the backend not be one that is checked
+    /// (`checked`) while nobody waits.
+    pub fn hidden_by(&self, client: &Event, checked: bool) -> Option<u64> {
+        let event = self.event;
+        let later = match said(client) {
+            Said::Success => client.time >= event.time,
+            Said::Bytes => {
+                let relayed = event.phase == Phase::Response && event.framing != framing::HEAD_CUT;
+                client.time >= event.time && !relayed && self.lag(client) > AT_ONCE
+            }
+            _ => false,
+        };
+        if !later || !self.possible(client) || self.begins(client) {
+            return None;
+        }
+        let lead = self.lead(client)?;
+        match self.same_words(client) {
+            Some(true) => Some(lead),
+            Some(false) => None,
+            None => (lead <= LEAD && !checked).then_some(lead + NO_WORDS),
+        }
+    }
+
+    /// Whether an attempt that its thread began at `time`, with these words, tries the same again:
+    /// others may be served in between.
+    pub fn tried_again(&self, time: u64, request: Option<&Request>) -> bool {
+        let since = self.released.unwrap_or(self.event.time);
+        match same_words(self.event.request.as_ref(), request) {
+            Some(same) => same && time >= self.event.time,
+            None => time.abs_diff(since) <= ADJACENT,
+        }
+    }
+
+    /// Whether this attempt came before `last` and for the same request, which `client` had sent.
+    pub fn precedes(&self, last: &Attempt, client: &Event, checked: bool) -> bool {
+        let (event, later) = (self.event, last.event);
+        if !self.possible(client) || later.began().is_none_or(|began| began < event.time) {
+            return false;
+        }
+        let words = same_words(event.request.as_ref(), later.request.as_ref());
+        match words.or_else(|| self.same_words(client)) {
+            Some(same) => same,
+            None if self.lead(client).is_some_and(|lead| lead <= LEAD) => true,
+            None => {
+                let same = self.thread.is_some() && self.thread == last.thread;
+                !checked && self.bound && same && event.remote == later.remote
+            }
+        }
+    }
+}
+
+/// Whether two requests have the same words, where both are known.
+pub fn same_words(one: Option<&Request>, other: Option<&Request>) -> Option<bool> {
+    let (one, other) = (one?, other?);
+    Some(one.method == other.method && one.path == other.path)
+}

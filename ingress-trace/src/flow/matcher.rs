@@ -1,0 +1,490 @@
+//! In: events in the order of time, of data planes whose threads serve several requests at once.
+//! Out: flows. Joins failures to the clients that waited for them by thread, words and time, where
+//! what a thread does next says nothing.
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::ops::Bound;
+
+use ingress_trace_common::sample::flag;
+
+use crate::cause::taxonomy::Phase;
+use crate::event::{Event, ExchangeId, Kind, Leg};
+use crate::finding::Request;
+
+use super::fit::{self, Attempt, BEHIND, Said, said};
+use super::{Ending, Flow, MOST_OPEN, Waits, is_failure};
+
+/// A client's error follows the failure at once, or stands before the close that ends a wait.
+const NEAR: u64 = 100_000_000;
+
+/// The same where the kernel side saw one thread do both.
+const LINKED: u64 = 2_000_000_000;
+
+/// Two clients that are this near each other cannot be told apart by time alone.
+const UNCLEAR: u64 = 500_000;
+
+type Place = (u64, ExchangeId);
+
+/// A failed attempt.
+#[derive(Debug)]
+struct Open {
+    failure: Event,
+    bound: bool,
+    released: Option<u64>,
+    thread: Option<u32>,
+    /// What its thread tried next.
+    retry: Option<ExchangeId>,
+    ending: Option<Ending>,
+    /// The nearest success that may hide it.
+    hidden: Option<Hidden>,
+    /// Whether any client may have waited for it.
+    awaited: bool,
+}
+
+/// A success that may hide a failure.
+#[derive(Debug)]
+struct Hidden {
+    distance: u64,
+    status: Option<u16>,
+    /// What was asked; none where another success is as near.
+    request: Option<Request>,
+}
+
+impl Open {
+    fn hide(&mut self, distance: u64, client: &Event) {
+        let best = self.hidden.as_ref().map_or(u64::MAX, |one| one.distance);
+        let clear = distance.abs_diff(best) > UNCLEAR;
+        if distance < best {
+            self.hidden = Some(Hidden {
+                distance,
+                status: client.status,
+                request: client.request.clone().filter(|_| clear),
+            });
+        } else if let Some(hidden) = &mut self.hidden
+            && !clear
+        {
+            hidden.request = None;
+        }
+    }
+
+    fn attempt(&self) -> Attempt<'_> {
+        Attempt {
+            event: &self.failure,
+            released: self.released,
+            thread: self.thread,
+            bound: self.bound,
+        }
+    }
+}
+
+/// An attempt that began on the thread which had just released a failed one, and what it got.
+#[derive(Debug)]
+struct Retry {
+    began: u64,
+    answer: Option<Event>,
+}
+
+/// Joins events to flows. Bounded by [`MOST_OPEN`].
+#[derive(Debug)]
+pub struct Matcher {
+    waits: Waits,
+    open: BTreeMap<Place, Open>,
+    at: HashMap<ExchangeId, u64>,
+    /// What clients got and has not been compared yet.
+    clients: BTreeMap<Place, Event>,
+    /// Errors of clients that waited for the same connection as one that failed.
+    sharing: BTreeMap<Place, Event>,
+    retries: HashMap<ExchangeId, Retry>,
+    /// Endings of attempts that were told, for the attempts before them.
+    told: HashMap<ExchangeId, (u64, Ending)>,
+    /// Backends that were tried while no client waited (health checks), and when.
+    checked: HashMap<(u64, SocketAddr), u64>,
+    forgotten: u64,
+    /// How often the bound was met.
+    pub evicted: u64,
+}
+
+impl Matcher {
+    /// An empty one.
+    pub fn new(waits: Waits) -> Self {
+        Self {
+            waits,
+            open: BTreeMap::new(),
+            at: HashMap::new(),
+            clients: BTreeMap::new(),
+            sharing: BTreeMap::new(),
+            retries: HashMap::new(),
+            told: HashMap::new(),
+            checked: HashMap::new(),
+            forgotten: 0,
+            evicted: 0,
+        }
+    }
+
+    /// Takes one event; `bound`: this controller keeps a request on one thread.
+    pub fn push(&mut self, event: Event, bound: bool) {
+        match event.leg {
+            Leg::Upstream => self.upstream(event, bound),
+            Leg::Downstream => {
+                self.clients.insert((event.time, event.exchange), event);
+            }
+        }
+    }
+
+    fn upstream(&mut self, event: Event, bound: bool) {
+        let id = event.exchange;
+        if let Some(prev) = event.prev {
+            self.note_retry(prev, &event);
+        }
+        match event.kind {
+            Kind::Retry => {}
+            Kind::Released => {
+                if let Some(open) = self.find(id) {
+                    open.released = Some(event.time);
+                    open.thread = event.tid;
+                }
+            }
+            Kind::Response if !is_failure(&event) => {
+                if let Some(retry) = self.retries.get_mut(&id) {
+                    retry.answer = Some(event);
+                }
+            }
+            _ if self.at.contains_key(&id) => self.evicted += 1,
+            _ => {
+                self.at.insert(id, event.time);
+                let gone = event.flags.any(flag::RELEASED);
+                let open = Open {
+                    bound,
+                    released: gone.then_some(event.time),
+                    thread: event.tid,
+                    retry: None,
+                    ending: None,
+                    hidden: None,
+                    awaited: false,
+                    failure: event,
+                };
+                self.open.insert((open.failure.time, id), open);
+            }
+        }
+    }
+
+    fn note_retry(&mut self, prev: ExchangeId, event: &Event) {
+        let id = event.exchange;
+        if self.retries.len() >= MOST_OPEN {
+            self.evicted += 1;
+            return;
+        }
+        if let Some(open) = self.find(prev) {
+            open.retry = Some(id);
+        }
+        self.retries.entry(id).or_insert(Retry {
+            began: event.time,
+            answer: None,
+        });
+    }
+
+    fn find(&mut self, id: ExchangeId) -> Option<&mut Open> {
+        self.open.get_mut(&(*self.at.get(&id)?, id))
+    }
+
+    /// Gives the flows that are settled at `now`; all of them when `now` is `u64::MAX`.
+    pub fn settled(&mut self, now: u64) -> Vec<Flow> {
+        let mut flows = Vec::new();
+        self.compare(now, &mut flows);
+        self.share(now);
+        let done: Vec<(ExchangeId, Ending)> = self
+            .open
+            .values()
+            .filter_map(|open| Some((open.failure.exchange, self.ending(open, now)?)))
+            .collect();
+        for (id, ending) in done {
+            self.close(id, ending, now, &mut flows);
+        }
+        self.evict(now, &mut flows);
+        self.forget(now);
+        flows
+    }
+
+    /// Compares what clients got, once it has rested, with the failures around it.
+    fn compare(&mut self, now: u64, flows: &mut Vec<Flow>) {
+        let rested = now.saturating_sub(self.waits.settle);
+        let young = if now == u64::MAX {
+            BTreeMap::new()
+        } else {
+            self.clients.split_off(&(rested, FIRST))
+        };
+        let mut batch = std::mem::replace(&mut self.clients, young);
+        let pairs = self.pairs(&batch);
+        for (place, failure) in &pairs {
+            let ending = fit::ending(batch[place].clone());
+            if let Some(open) = self.find(*failure) {
+                open.ending = Some(ending);
+            }
+        }
+        // Attempts before the last one: what is nobody's last one.
+        for (place, failure) in pairs {
+            if let Some(client) = batch.remove(&place) {
+                self.join_earlier(failure, client);
+            }
+        }
+        for client in batch.into_values() {
+            self.left_over(client, flows);
+        }
+    }
+
+    /// The clients' errors and the failures that fit best, each in one pair at most.
+    fn pairs(&self, batch: &BTreeMap<Place, Event>) -> Vec<(Place, ExchangeId)> {
+        let mut pairs = Vec::new();
+        for (place, client) in batch {
+            let near = if client.prev.is_some() { LINKED } else { NEAR };
+            let from = client.time.saturating_sub(near);
+            for open in self.failed_within(from, client.time.saturating_add(BEHIND)) {
+                if open.ending.is_none()
+                    && let Some(distance) = open.attempt().distance(client)
+                {
+                    pairs.push((distance, *place, open.failure.exchange));
+                }
+            }
+        }
+        pairs.sort_unstable();
+        let (mut clients, mut failures) = (HashSet::new(), HashSet::new());
+        pairs.retain(|(_, client, failure)| {
+            let free = !clients.contains(client) && !failures.contains(failure);
+            free && clients.insert(*client) && failures.insert(*failure)
+        });
+        pairs
+            .into_iter()
+            .map(|(_, client, failure)| (client, failure))
+            .collect()
+    }
+
+    fn failed_within(&self, from: u64, to: u64) -> impl Iterator<Item = &Open> {
+        let range = (Bound::Included((from, FIRST)), Bound::Included((to, LAST)));
+        self.open.range(range).map(|(_, open)| open)
+    }
+
+    /// What the client got ends the attempts for the same request before this one, too.
+    fn join_earlier(&mut self, failure: ExchangeId, client: Event) {
+        let Some(time) = self.at.get(&failure).copied() else {
+            return;
+        };
+        let Some(last) = self.open.get(&(time, failure)) else {
+            return;
+        };
+        let since = client.began().unwrap_or(time);
+        let before: Vec<Place> = self
+            .failed_within(since.min(time), time)
+            .filter(|open| open.ending.is_none() && open.failure.exchange != failure)
+            .filter(|open| {
+                let attempt = open.attempt();
+                open.retry == Some(failure)
+                    && attempt.tried_again(tried(last), last.failure.request.as_ref())
+                    || attempt.precedes(&last.attempt(), &client, self.is_checked(&open.failure))
+            })
+            .map(|open| (open.failure.time, open.failure.exchange))
+            .collect();
+        let ending = fit::ending(client);
+        for place in before {
+            if let Some(open) = self.open.get_mut(&place) {
+                open.ending = Some(ending.clone());
+            }
+        }
+    }
+
+    fn is_checked(&self, failure: &Event) -> bool {
+        self.checked.contains_key(&(failure.cgroup, failure.remote))
+    }
+
+    /// What is no failure's answer: a success that may hide failures, or an error of the
+    /// controller's own.
+    fn left_over(&mut self, client: Event, flows: &mut Vec<Flow>) {
+        let mut shared = false;
+        let from = client.began().unwrap_or(client.time).min(client.time);
+        let range = (from, FIRST)..=(client.time.saturating_add(BEHIND), LAST);
+        for (_, open) in self.open.range_mut(range) {
+            let attempt = open.attempt();
+            // What a failure may have caused is no error of the controller's own.
+            shared |= open.ending.is_none() && attempt.explains(&client);
+            let key = (open.failure.cgroup, open.failure.remote);
+            let hides = attempt.hidden_by(&client, self.checked.contains_key(&key));
+            let (begins, likely) = (attempt.begins(&client), attempt.likely(&client));
+            open.awaited |= likely;
+            if begins && open.ending.is_none() {
+                open.ending = Some(Ending::Cut(Box::new(client.clone())));
+            } else if let Some(distance) = hides {
+                open.hide(distance, &client);
+            }
+        }
+        if said(&client) != Said::Error {
+            return;
+        }
+        if client.kind != Kind::Refused
+            && let Some(failure) = self.shared_by(&client)
+        {
+            let ending = Ending::Answered(Box::new(client.clone()));
+            flows.push(Flow { failure, ending });
+            self.sharing.insert((client.time, client.exchange), client);
+        } else if !shared || client.kind == Kind::Refused {
+            flows.push(Flow {
+                ending: Ending::Answered(Box::new(client.clone())),
+                failure: client,
+            });
+        }
+    }
+
+    /// The failed connect that this client was told of although it was another one's.
+    fn shared_by(&self, client: &Event) -> Option<Event> {
+        let from = client.time.saturating_sub(NEAR);
+        self.failed_within(from, client.time.saturating_add(BEHIND))
+            .filter(|open| open.attempt().shares(client))
+            .min_by_key(|open| open.failure.time.abs_diff(client.time))
+            .map(|open| open.failure.clone())
+    }
+
+    /// Attempts that failed after their clients had been told of another one's failure: those
+    /// clients' failures were told.
+    fn share(&mut self, now: u64) {
+        if self.sharing.is_empty() {
+            return;
+        }
+        let settle = self.waits.settle;
+        let waiting = self.open.values_mut().filter(|open| {
+            let rested = open.failure.time.saturating_add(settle) <= now;
+            rested && open.ending.is_none() && open.failure.phase == Phase::Connect
+        });
+        for open in waiting {
+            let since = open.failure.connect_time.unwrap_or(open.failure.time);
+            let range = (since, FIRST)..=(open.failure.time, LAST);
+            let near = self
+                .sharing
+                .range(range)
+                .filter_map(|(place, client)| Some((open.attempt().told_before(client)?, *place)))
+                .min();
+            if let Some((_, place)) = near
+                && self.sharing.remove(&place).is_some()
+            {
+                open.ending = Some(Ending::NoClient);
+            }
+        }
+    }
+
+    fn close(&mut self, id: ExchangeId, ending: Ending, now: u64, flows: &mut Vec<Flow>) {
+        let Some(time) = self.at.remove(&id) else {
+            return;
+        };
+        let Some(mut open) = self.open.remove(&(time, id)) else {
+            return;
+        };
+        if matches!(ending, Ending::Retried(_)) && open.failure.request.is_none() {
+            open.failure.request = open.hidden.and_then(|hidden| hidden.request);
+        }
+        // One that had an ending before was not without a client from the start.
+        let alone = ending == Ending::NoClient && open.ending.is_none();
+        if alone && self.checked.len() < MOST_OPEN {
+            let backend = (open.failure.cgroup, open.failure.remote);
+            self.checked.insert(backend, time);
+        }
+        if self.told.len() < MOST_OPEN {
+            self.told.insert(id, (now, ending.clone()));
+        }
+        flows.push(Flow {
+            failure: open.failure,
+            ending,
+        });
+    }
+
+    /// The ending of a failure, once it is known or cannot be known any more.
+    fn ending(&self, open: &Open, now: u64) -> Option<Ending> {
+        if open.ending.is_some() {
+            return open.ending.clone();
+        }
+        let failure = &open.failure;
+        let since = open.released.unwrap_or(failure.time).max(failure.time);
+        // Until what came next has rested and was compared.
+        if since.saturating_add(2 * self.waits.settle) > now {
+            return None;
+        }
+        if let Some(ending) = self.retried(open) {
+            return Some(ending);
+        }
+        if let Some(hidden) = &open.hidden {
+            return Some(Ending::Retried(hidden.status));
+        }
+        let last = match failure.phase {
+            Phase::Response => self.waits.relay,
+            _ => self.waits.retry,
+        };
+        let over = failure.time.saturating_add(last) <= now;
+        over.then(|| {
+            if open.awaited && !self.is_checked(failure) {
+                Ending::Unknown
+            } else {
+                Ending::NoClient
+            }
+        })
+    }
+
+    /// What became of the attempt that the same thread made next.
+    fn retried(&self, open: &Open) -> Option<Ending> {
+        let id = open.retry?;
+        let retry = self.retries.get(&id)?;
+        if let Some((_, ending)) = self.told.get(&id) {
+            let again = open.attempt().tried_again(retry.began, None);
+            return again.then(|| ending.clone());
+        }
+        let answer = retry.answer.as_ref()?;
+        open.attempt()
+            .tried_again(retry.began, answer.request.as_ref())
+            .then_some(Ending::Retried(answer.status))
+    }
+
+    fn evict(&mut self, now: u64, flows: &mut Vec<Flow>) {
+        while self.open.len() > MOST_OPEN {
+            let Some((&(_, id), _)) = self.open.first_key_value() else {
+                break;
+            };
+            self.evicted += 1;
+            self.close(id, Ending::Unknown, now, flows);
+        }
+        while self.clients.len() > MOST_OPEN {
+            self.evicted += 1;
+            self.clients.pop_first();
+        }
+    }
+
+    fn forget(&mut self, now: u64) {
+        if now < self.forgotten.saturating_add(self.waits.release) {
+            return;
+        }
+        self.forgotten = now;
+        let retry = self.waits.retry;
+        self.sharing = self.sharing.split_off(&(now.saturating_sub(retry), FIRST));
+        self.retries
+            .retain(|_, one| one.began.saturating_add(2 * retry) > now);
+        self.told
+            .retain(|_, (time, _)| time.saturating_add(2 * retry) > now);
+        // Health checks come at intervals of seconds to minutes.
+        self.checked
+            .retain(|_, time| time.saturating_add(20 * retry) > now);
+    }
+}
+
+/// When an attempt began, whichever connection it used.
+fn tried(open: &Open) -> u64 {
+    let event = &open.failure;
+    let connect = event.connect_time.filter(|_| !event.reused());
+    connect.or(event.request_time).unwrap_or(event.time)
+}
+
+const FIRST: ExchangeId = ExchangeId {
+    cookie: 0,
+    number: 0,
+};
+const LAST: ExchangeId = ExchangeId {
+    cookie: u64::MAX,
+    number: u32::MAX,
+};
+
+#[cfg(test)]
+#[path = "matcher_tests.rs"]
+mod tests;

@@ -1,0 +1,242 @@
+//! In: events as HAProxy, Envoy, Traefik and Caddy cause them. Out: proof of which client each failure
+//! is joined to, and that nothing is claimed where nothing tells.
+use super::*;
+use crate::event::Flags;
+use crate::event::example::{MS, THREAD, down, refused, released, up, with};
+use crate::flow::in_words;
+
+const WAITS: Waits = Waits {
+    settle: 200 * MS,
+    release: 1000 * MS,
+    relay: 3000 * MS,
+    retry: 15_000 * MS,
+};
+
+/// The flows of these events on a data plane that keeps a request on its thread, in words.
+fn bound(events: &[Event]) -> Vec<String> {
+    told(&mut matcher(events, true), u64::MAX)
+}
+
+/// The same where a request wanders from thread to thread.
+fn loose(events: &[Event]) -> Vec<String> {
+    told(&mut matcher(events, false), u64::MAX)
+}
+
+fn matcher(events: &[Event], bound: bool) -> Matcher {
+    let mut matcher = Matcher::new(WAITS);
+    for event in events {
+        matcher.push(event.clone(), bound);
+    }
+    matcher
+}
+
+fn told(matcher: &mut Matcher, now: u64) -> Vec<String> {
+    let mut words: Vec<_> = matcher.settled(now).iter().map(in_words).collect();
+    words.sort();
+    words
+}
+
+/// A client's answer at `time`, asked for this long before.
+fn answer(cookie: u64, status: u16, time: u64, after: u64) -> Event {
+    Event {
+        status: Some(status),
+        ..asked(down(cookie, Kind::Response, time), time - after)
+    }
+}
+
+fn asked(event: Event, time: u64) -> Event {
+    Event {
+        request_time: Some(time),
+        connect_time: Some(time.saturating_sub(MS)),
+        ..event
+    }
+}
+
+/// A failure whose attempt began this long before.
+fn tried(event: Event, before: u64) -> Event {
+    let began = Some(event.time - before);
+    Event {
+        connect_time: began,
+        request_time: event.request_time.and(began),
+        ..event
+    }
+}
+
+fn on(thread: u32, event: Event) -> Event {
+    Event {
+        tid: Some(thread),
+        ..event
+    }
+}
+
+fn of(path: &str, mut event: Event) -> Event {
+    let mut request = crate::event::example::get();
+    request.path = path.to_owned();
+    event.request = Some(request);
+    event
+}
+
+#[test]
+fn an_answer_before_the_close_is_joined_by_its_thread() {
+    let timed_out = tried(released(up(1, Kind::GaveUp, 601 * MS)), 600 * MS);
+    let told_so = answer(9, 504, 600 * MS, 600 * MS);
+    let mut haproxy = matcher(&[told_so.clone(), timed_out.clone()], true);
+    assert_eq!(told(&mut haproxy, 750 * MS), [""; 0]);
+    assert_eq!(told(&mut haproxy, 801 * MS), ["1: answered 504"]);
+    let other = on(THREAD + 1, timed_out);
+    assert_eq!(
+        bound(&[told_so.clone(), other.clone()]),
+        ["1: nobody", "9: answered 504"]
+    );
+    assert_eq!(loose(&[told_so, other]), ["1: answered 504"]);
+}
+
+#[test]
+fn requests_that_wait_together_keep_their_own_answers() {
+    // Both refused within a millisecond, the answers in the other order of the releases.
+    let events = [
+        tried(refused(1, 100 * MS), MS / 10),
+        tried(refused(2, 100 * MS + MS / 2), MS / 10),
+        answer(8, 503, 100 * MS + MS / 10, MS / 2),
+        answer(9, 503, 100 * MS + 6 * MS / 10, MS / 2),
+    ];
+    assert_eq!(bound(&events), ["1: answered 503", "2: answered 503"]);
+    let reset = |cookie, path| of(path, up(cookie, Kind::Reset, 100 * MS));
+    let crossed = [
+        reset(1, "/a"),
+        reset(2, "/b"),
+        of("/b", answer(8, 502, 101 * MS, 7 * MS)),
+        of("/a", answer(9, 504, 102 * MS, 8 * MS)),
+    ];
+    assert_eq!(loose(&crossed), ["1: answered 504", "2: answered 502"]);
+}
+
+#[test]
+fn a_failure_nobody_waited_for_is_nobodys_and_marks_its_backend() {
+    let check = |cookie, time| tried(refused(cookie, time), MS / 10);
+    assert_eq!(bound(&[check(1, 100 * MS)]), ["1: nobody"]);
+    // A client that asks just when a check fails does not make it a failure.
+    let mut busy = matcher(&[check(1, 100 * MS)], true);
+    assert_eq!(told(&mut busy, 20_000 * MS), ["1: nobody"]);
+    for event in [
+        check(2, 20_100 * MS),
+        answer(9, 200, 20_101 * MS, MS + MS / 2),
+    ] {
+        busy.push(event, true);
+    }
+    assert_eq!(told(&mut busy, u64::MAX), ["2: nobody"]);
+}
+
+#[test]
+fn a_success_later_hides_a_failure_that_its_client_waited_for() {
+    let failed = tried(refused(1, 100 * MS), MS / 10);
+    let hidden = answer(9, 200, 130 * MS, 31 * MS);
+    assert_eq!(loose(&[failed.clone(), hidden]), ["1: retried 200"]);
+    let long_before = answer(9, 200, 130 * MS, 90 * MS);
+    assert_eq!(loose(&[failed, long_before]), ["1: nobody"]);
+    let reset = of("/a", up(1, Kind::Reset, 100 * MS));
+    let same = of("/a", answer(9, 200, 130 * MS, 90 * MS));
+    let other = of("/b", answer(9, 200, 130 * MS, 36 * MS));
+    assert_eq!(loose(&[reset.clone(), same]), ["1: retried 200"]);
+    assert_eq!(loose(&[reset, other]), ["1: unknown"]);
+}
+
+#[test]
+fn a_head_that_was_relayed_is_cut_and_not_hidden() {
+    let cut = Event {
+        status: Some(200),
+        phase: Phase::Response,
+        response_bytes: 200,
+        framing: ingress_trace_common::http::framing::LENGTH,
+        ..up(1, Kind::Closed, 100 * MS)
+    };
+    let relayed = answer(9, 200, 101 * MS, 7 * MS);
+    assert_eq!(loose(&[cut.clone(), relayed.clone()]), ["1: cut 200"]);
+    let head_only = Event {
+        framing: ingress_trace_common::http::framing::HEAD_CUT,
+        ..cut
+    };
+    assert_eq!(loose(&[head_only, relayed]), ["1: retried 200"]);
+}
+
+#[test]
+fn all_attempts_of_a_request_share_its_ending() {
+    let attempt = |cookie, time| tried(refused(cookie, time), MS / 10);
+    let events = [
+        attempt(1, 100 * MS),
+        attempt(2, 1100 * MS),
+        attempt(3, 2100 * MS),
+        answer(9, 503, 2101 * MS, 2001 * MS + MS / 2),
+    ];
+    let all = ["1: answered 503", "2: answered 503", "3: answered 503"];
+    assert_eq!(bound(&events), all);
+}
+
+#[test]
+fn clients_that_wait_for_one_connect_share_its_failure_and_each_is_told_once() {
+    // Envoy answers all who wait when the first connect fails; the others fail later, for nobody.
+    let events = [
+        tried(refused(1, 500 * MS), 400 * MS),
+        answer(8, 503, 500 * MS + MS / 10, 401 * MS),
+        answer(9, 503, 500 * MS + MS / 5, 301 * MS),
+        tried(refused(2, 600 * MS), 400 * MS),
+    ];
+    assert_eq!(
+        bound(&events),
+        ["1: answered 503", "1: answered 503", "2: nobody"]
+    );
+}
+
+#[test]
+fn a_client_that_left_is_no_victim() {
+    let gave_up = released(up(1, Kind::GaveUp, 100 * MS));
+    let left = asked(down(9, Kind::DownEnd, 101 * MS), 94 * MS);
+    let left = with(left, flag::FIN_IN);
+    assert_eq!(bound(&[gave_up.clone(), left.clone()]), ["1: aborted"]);
+    let reset = up(1, Kind::Reset, 100 * MS);
+    assert_eq!(bound(&[reset, left]), ["1: unknown"]);
+}
+
+#[test]
+fn bytes_that_cannot_be_read_are_an_answer_only_at_once() {
+    let bytes = |time, after| Event {
+        status: None,
+        request: None,
+        protocol: Some(crate::cause::taxonomy::Protocol::Tls),
+        ..answer(9, 0, time, after)
+    };
+    let failed = tried(refused(1, 100 * MS), MS / 10);
+    let at_once = bytes(101 * MS, MS + MS / 2);
+    assert_eq!(bound(&[failed.clone(), at_once]), ["1: answered -"]);
+    let later = bytes(130 * MS, 30 * MS + MS / 2);
+    assert_eq!(bound(&[failed, later]), ["1: retried 0"]);
+}
+
+#[test]
+fn an_error_that_no_failure_explains_is_the_controllers_own() {
+    assert_eq!(bound(&[answer(9, 503, 100 * MS, MS)]), ["9: answered 503"]);
+    let relayed = Event {
+        status: Some(503),
+        ..up(1, Kind::Response, 99 * MS)
+    };
+    let events = [relayed, answer(9, 503, 100 * MS, 8 * MS)];
+    assert_eq!(bound(&events), ["1: answered 503"]);
+    assert_eq!(bound(&[answer(9, 200, 100 * MS, MS)]), [""; 0]);
+}
+
+#[test]
+fn what_is_open_is_bounded_and_what_is_told_early_is_counted() {
+    let mut matcher = Matcher::new(WAITS);
+    let most = MOST_OPEN as u64;
+    for cookie in 1..=most + 3 {
+        let flags = Flags(0);
+        let event = Event {
+            flags,
+            ..up(cookie, Kind::Reset, 100 * MS + cookie)
+        };
+        matcher.push(event, true);
+    }
+    assert_eq!(matcher.settled(101 * MS).len(), 3);
+    assert_eq!(matcher.evicted, 3);
+    assert_eq!(matcher.settled(u64::MAX).len(), MOST_OPEN);
+}

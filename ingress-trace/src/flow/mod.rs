@@ -1,0 +1,82 @@
+//! In: events in the order of time. Out: flows, each a failure with what became of its request.
+//! Pure: time is the events' own; nothing here knows causes, clusters or sinks.
+//!
+//! [`Joiner`] follows data planes whose thread goes on with a failed request at once; [`Matcher`]
+//! those that serve others in between.
+mod fit;
+mod joiner;
+mod matcher;
+
+pub use joiner::Joiner;
+pub use matcher::Matcher;
+
+use ingress_trace_common::sample::flag;
+
+use crate::event::Event;
+
+/// What became of the client's request after an attempt had failed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// The controller answered the client; the answer's event tells the status where it is readable.
+    Answered(Box<Event>),
+    /// The client's connection ended in the middle of a response, or without one, by the controller.
+    Cut(Box<Event>),
+    /// The client had gone away.
+    Aborted,
+    /// A later attempt got a response that is no failure, with this status.
+    Retried(Option<u16>),
+    /// No client waited for it: a health check, or other traffic of the controller's own.
+    NoClient,
+    /// Nothing on the client's leg could be joined to it.
+    Unknown,
+}
+
+/// A failure and its ending. `failure` is an upstream event, or the downstream answer of a request
+/// that reached no upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flow {
+    /// What failed.
+    pub failure: Event,
+    /// What the client got of it.
+    pub ending: Ending,
+}
+
+/// How long things may take, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits {
+    /// From the release of a failed attempt (or an answer) to what belongs to it.
+    pub settle: u64,
+    /// From a failure to its release, when the application is slow to notice.
+    pub release: u64,
+    /// From a backend's own error to its relay, when the controller waits for the body.
+    pub relay: u64,
+    /// From a failure to the end of a retry.
+    pub retry: u64,
+}
+
+/// Most failures that may be open at once; beyond it the oldest are told as they are.
+pub const MOST_OPEN: usize = 65_536;
+
+/// Whether an upstream response is a failure by itself.
+fn is_failure(event: &Event) -> bool {
+    event.flags.any(flag::NOT_HTTP) || matches!(event.status, Some(502..=504))
+}
+
+/// A flow for a test: which connection failed and what the client got.
+#[cfg(test)]
+fn in_words(flow: &Flow) -> String {
+    let status = |event: &Event| {
+        event
+            .status
+            .map_or("-".to_owned(), |status| status.to_string())
+    };
+    let ending = match &flow.ending {
+        Ending::Answered(down) => format!("answered {}", status(down)),
+        Ending::Cut(down) => format!("cut {}", status(down)),
+        Ending::Aborted => "aborted".to_owned(),
+        Ending::Retried(code) => format!("retried {}", code.unwrap_or(0)),
+        Ending::NoClient => "nobody".to_owned(),
+        Ending::Unknown => "unknown".to_owned(),
+    };
+    format!("{}: {ending}", flow.failure.exchange.cookie)
+}
