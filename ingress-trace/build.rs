@@ -12,9 +12,10 @@ use std::{env, fs};
 mod bpf;
 
 /// What the object is made of, relative to this crate; and how it is made.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "build.rs",
     "../xtask/src/bpf.rs",
+    "../xtask/src/cache.rs",
     "../Cargo.toml",
     "../ingress-trace-ebpf/Cargo.toml",
     "../ingress-trace-ebpf/src",

@@ -11,12 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::agent;
 use crate::process::{Process, sibling};
-
-#[path = "../../xtask/src/bpf.rs"]
-#[allow(dead_code, reason = "xtask uses the rest")]
-mod tools;
+use crate::{agent, tools};
 
 /// Longest a guest may take: it is emulated, and its verifier with it.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -41,7 +37,7 @@ const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=1 panic=-1";
 
 /// Newest kernel image of a series (`6.1`), downloaded once; `None` if apt has no such package.
 pub fn kernel(series: &str) -> Result<Option<PathBuf>> {
-    let folder = tools::tools_dir()
+    let folder = tools::cache::folder()
         .context("failed to find the cache folder: HOME is not set")?
         .join("kernels");
     fs::create_dir_all(&folder).context("failed to create the folder of kernels")?;

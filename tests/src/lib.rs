@@ -1,6 +1,10 @@
 //! The test bed: real namespaces, cgroups, nginx, backends and clients around the real agent.
 //! Everything is on this machine and gone when its owner is dropped; nothing here knows the
 //! agent's insides, only its public contract.
+#[path = "../../xtask/src/bpf.rs"]
+#[allow(dead_code, reason = "xtask uses the rest")]
+mod tools;
+
 pub mod agent;
 pub mod backends;
 pub mod bed;
@@ -9,11 +13,14 @@ pub mod client;
 pub mod edge;
 pub mod expect;
 pub mod guest;
+pub mod h2;
+pub mod https;
 pub mod kernel;
 pub mod log;
 pub mod metrics;
 pub mod netns;
 pub mod nginx;
+pub mod planes;
 pub mod process;
 pub mod response;
 pub mod tls;

@@ -95,7 +95,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 5] = [
+    /// All of them.
+    pub const ALL: [Self; 5] = [
         Self::Refused,
         Self::Dropped,
         Self::Rejected,
@@ -238,7 +239,7 @@ impl Nginx {
 }
 
 /// Packet filters of the backend host for the faults that need one.
-fn unreachable_endpoints(bed: &Bed) -> Result<()> {
+pub fn unreachable_endpoints(bed: &Bed) -> Result<()> {
     let (dropped, rejected) = (Fault::Dropped.port(), Fault::Rejected.port());
     bed.nft(
         Host::Backend,
@@ -309,7 +310,7 @@ fn server(text: &mut String, listener: Listener) -> std::fmt::Result {
     for (word, endpoint) in &endpoints {
         upstream(text, listener, word, endpoint)?;
     }
-    let kind = if listener.tls() { " ssl" } else { "" };
+    let kind = if listener.tls() { " ssl http2" } else { "" };
     let proxy = if listener == Listener::ProxyProtocol {
         " proxy_protocol"
     } else {

@@ -6,6 +6,9 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+#[path = "cache.rs"]
+pub mod cache;
+
 /// The bpf-linker that setup builds.
 pub const LINKER_VERSION: &str = "0.13.0";
 /// LLVM that bpf-linker is built against; not older than the compiler's own.
@@ -79,7 +82,7 @@ pub fn compiler_missing() -> String {
 
 /// bpf-linker on PATH, in cargo's bin folder, or where setup has put it; one that starts.
 pub fn linker() -> Option<PathBuf> {
-    let tools = tools_dir().map(|dir| dir.join("bin/bpf-linker"));
+    let tools = cache::folder().map(|dir| dir.join("bin/bpf-linker"));
     let found = executables("bpf-linker").chain(tools.filter(|path| path.is_file()));
     // It is linked to a shared LLVM that may have been removed since.
     found
@@ -97,14 +100,6 @@ pub fn linker_missing() -> String {
     )
 }
 
-/// Folder for the tools that setup builds: outside the tree, so that every clone shares it.
-pub fn tools_dir() -> Option<PathBuf> {
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.filter(|path| path.is_absolute());
-    let cache = cache.or_else(|| Some(home()?.join(".cache")))?;
-    Some(cache.join("ingress-trace"))
-}
-
 /// The first file called `name` on PATH, in cargo's bin folder or in the sbin folders.
 pub fn executable(name: &str) -> Option<PathBuf> {
     executables(name).next()
@@ -113,7 +108,7 @@ pub fn executable(name: &str) -> Option<PathBuf> {
 fn executables(name: &str) -> impl Iterator<Item = PathBuf> + use<> {
     let path = env::var_os("PATH").unwrap_or_default();
     let cargo = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let cargo = cargo.or_else(|| Some(home()?.join(".cargo")));
+    let cargo = cargo.or_else(|| Some(cache::home()?.join(".cargo")));
     let mut folders: Vec<PathBuf> = env::split_paths(&path).collect();
     folders.extend(cargo.map(|dir| dir.join("bin")));
     // A login without them on PATH is common, and root's tools are there.
@@ -173,12 +168,6 @@ fn quiet(command: &mut Command) -> bool {
         .stderr(Stdio::null())
         .status();
     status.is_ok_and(|status| status.success())
-}
-
-fn home() -> Option<PathBuf> {
-    env::var_os("HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what is missing to build and test (Debian packages, bpf-linker)
+    /// Install what is missing to build and test (Debian packages, bpf-linker, data planes)
     Setup,
     /// Build the agent with its eBPF programs: target/release/ingress-trace
     Build,

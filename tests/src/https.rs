@@ -1,0 +1,135 @@
+//! TLS 1.3 on a bed's client host without a process per connection: requests of HTTP/1.1 in, what
+//! the client got out. Trusts any certificate: the bed makes its own.
+use std::io::{BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio_rustls::rustls;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
+};
+
+use crate::bed::{Bed, Host};
+use crate::client::{Leave, PATIENCE, abort_on_close, request};
+use crate::response::{self, Answer};
+
+/// The name that clients ask for.
+pub const NAME: &str = "shop.example";
+
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not offered".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A client's TLS settings: 1.3, and this protocol alone by ALPN.
+pub fn config(protocol: &[u8]) -> Result<Arc<ClientConfig>> {
+    let provider = Arc::new(ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .context("failed to choose TLS 1.3")?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A TCP connection from the client host.
+pub fn connect(bed: &Bed, to: SocketAddr) -> Result<TcpStream> {
+    let stream = bed.inside(Host::Client, || {
+        TcpStream::connect_timeout(&to, PATIENCE)
+            .with_context(|| format!("failed to connect to {to}"))
+    })?;
+    stream.set_nodelay(true).context("failed to set nodelay")?;
+    Ok(stream)
+}
+
+/// One TLS connection of a client that speaks HTTP/1.1.
+pub struct Connection {
+    reader: BufReader<StreamOwned<ClientConnection, TcpStream>>,
+}
+
+impl Connection {
+    /// Connects from the client host.
+    pub fn open(bed: &Bed, to: SocketAddr) -> Result<Self> {
+        let stream = connect(bed, to)?;
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .context("failed to set timeout")?;
+        let name = ServerName::try_from(NAME).context("failed to read the server's name")?;
+        let tls =
+            ClientConnection::new(config(b"http/1.1")?, name).context("failed to begin TLS")?;
+        Ok(Self {
+            reader: BufReader::new(StreamOwned::new(tls, stream)),
+        })
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.reader
+            .get_mut()
+            .write_all(bytes)
+            .context("failed to send")
+    }
+
+    /// Reads the next response.
+    pub fn answer(&mut self) -> Result<Answer> {
+        response::read(&mut self.reader, false).context("failed to read response")
+    }
+
+    /// GET on a connection that stays open.
+    pub fn get(&mut self, path: &str) -> Result<Answer> {
+        self.send(request("GET", path, "").as_bytes())?;
+        self.answer()
+    }
+
+    /// Closes the connection.
+    pub fn leave(self, how: Leave) -> Result<()> {
+        match how {
+            Leave::Fin => Ok(()),
+            Leave::Reset => {
+                abort_on_close(self.reader.get_ref().sock.as_raw_fd()).context("failed to abort")
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The three kinds of clients that a data plane has: a request in, what the client got out, in one
+//! type for all. One connection per request; what needs more uses the clients' own modules.
+use anyhow::Result;
+use h2::Reason;
+
+use super::{Listener, World};
+use crate::{client, h2 as http2, https, response};
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Client {
+    /// HTTP/1.1 in plaintext.
+    Plain,
+    /// HTTP/1.1 under TLS.
+    Tls,
+    /// HTTP/2 under TLS.
+    H2,
+}
+
+impl Client {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Tls, Self::H2];
+
+    /// Its name in tables and paths.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Tls => "tls",
+            Self::H2 => "h2",
+        }
+    }
+
+    /// Where it finds one endpoint and a connection per request.
+    pub fn single(self) -> Listener {
+        match self {
+            Self::Plain => Listener::Plain,
+            Self::Tls | Self::H2 => Listener::Tls,
+        }
+    }
+
+    /// Where it finds one endpoint and kept connections.
+    pub fn pooled(self) -> Listener {
+        match self {
+            Self::Plain => Listener::Pooled,
+            Self::Tls | Self::H2 => Listener::TlsPooled,
+        }
+    }
+
+    /// Where it finds two endpoints and retries.
+    pub fn retry(self) -> Listener {
+        match self {
+            Self::Plain => Listener::Retry,
+            Self::Tls | Self::H2 => Listener::TlsRetry,
+        }
+    }
+}
+
+/// What a client got for one request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Got {
+    /// The final status; none when no head came.
+    pub status: Option<u16>,
+    /// Whether the whole response came, as far as this client can tell.
+    pub complete: bool,
+    /// Why the server reset the stream, under HTTP/2.
+    pub reset: Option<Reason>,
+}
+
+impl Got {
+    /// Whether the client has a reason to complain.
+    pub fn failed(self) -> bool {
+        !self.complete || self.status.is_none_or(|status| status >= 400)
+    }
+}
+
+impl From<response::Answer> for Got {
+    fn from(answer: response::Answer) -> Self {
+        Self {
+            status: answer.status,
+            complete: answer.complete,
+            reset: None,
+        }
+    }
+}
+
+impl From<http2::Answer> for Got {
+    fn from(answer: http2::Answer) -> Self {
+        Self {
+            status: answer.status,
+            complete: answer.complete,
+            reset: answer.reset,
+        }
+    }
+}
+
+/// A connection of a client.
+pub enum Connection {
+    /// In plaintext.
+    Plain(client::Connection),
+    /// Under TLS.
+    Tls(Box<https::Connection>),
+    /// HTTP/2 under TLS.
+    H2(http2::Connection),
+}
+
+impl Connection {
+    /// Connects to the listener.
+    pub fn open(world: &World, client: Client, listener: Listener) -> Result<Self> {
+        let (bed, to) = (&world.bed, world.at(listener));
+        Ok(match client {
+            Client::Plain => Self::Plain(client::Connection::open(bed, to)?),
+            Client::Tls => Self::Tls(Box::new(https::Connection::open(bed, to)?)),
+            Client::H2 => Self::H2(http2::Connection::open(bed, to)?),
+        })
+    }
+
+    /// Sends a request on a connection that stays; reads its answer. `headers` are whole lines,
+    /// `body` is small.
+    pub fn request(&mut self, method: &str, path: &str, body: &'static str) -> Result<Got> {
+        let length = match body.len() {
+            0 => String::new(),
+            length => format!("Content-Length: {length}\r\n"),
+        };
+        self.send(method, path, &length, body)
+    }
+
+    fn send(&mut self, method: &str, path: &str, headers: &str, body: &'static str) -> Result<Got> {
+        let head = || client::request(method, path, headers) + body;
+        Ok(match self {
+            Self::Plain(connection) => {
+                connection.send(head().as_bytes())?;
+                connection.answer()?.into()
+            }
+            Self::Tls(connection) => {
+                connection.send(head().as_bytes())?;
+                connection.answer()?.into()
+            }
+            Self::H2(connection) => connection
+                .ask(method, path, body.as_bytes())?
+                .answer()?
+                .into(),
+        })
+    }
+}
+
+impl World {
+    /// One GET on a connection of its own.
+    pub fn ask(&self, client: Client, listener: Listener, path: &str) -> Result<Got> {
+        let mut connection = Connection::open(self, client, listener)?;
+        connection.send("GET", path, "Connection: close\r\n", "")
+    }
+}
