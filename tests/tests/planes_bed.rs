@@ -5,7 +5,7 @@ use h2::Reason;
 use tests::backends::Behavior as B;
 use tests::expect::Differences;
 use tests::planes::client::{Client, Connection, Got};
-use tests::planes::{Plane, World, each};
+use tests::planes::{Plane, Way, World, each};
 
 /// What the clients of nginx, HAProxy, Envoy, Traefik and Caddy get.
 type Statuses = [Option<u16>; 5];
@@ -83,7 +83,7 @@ fn errors(
         let status = of(plane, *statuses);
         let got = world.ask(
             client,
-            client.single(),
+            client.at(Way::Single),
             &format!("/{word}/{}", client.word()),
         )?;
         let refused =
@@ -114,7 +114,7 @@ fn cuts(world: &World, plane: Plane, client: Client, differences: &mut Differenc
             continue;
         }
         let path = format!("/{word}/{}", client.word());
-        let got = world.ask(client, client.single(), &path)?;
+        let got = world.ask(client, client.at(Way::Single), &path)?;
         // HAProxy ends the stream; where there is no Content-Length, nothing is missing.
         let ended = plane == Plane::Haproxy && client == Client::H2 && *word == "fin-chunked";
         let status = of(plane, *statuses);
@@ -143,7 +143,7 @@ fn clients_get_the_measured_statuses() -> Result<()> {
                     .next_back()
                     .and_then(|text| text.parse().ok());
                 let path = format!("/ok/{}{query}", client.word());
-                let got = world.ask(client, client.single(), &path)?;
+                let got = world.ask(client, client.at(Way::Single), &path)?;
                 let expected = (Some(status.unwrap_or(200)), true);
                 differences.check((got.status, got.complete) == expected, || {
                     format!("{plane:?} {client:?} {path}: {got:?}")
@@ -155,6 +155,7 @@ fn clients_get_the_measured_statuses() -> Result<()> {
         differences.finish(&world.proxy.output());
         Ok(())
     })
+    .map(drop)
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn every_request_is_logged_with_its_status() -> Result<()> {
         let world = World::new(plane)?;
         for client in Client::ALL {
             let path = format!("/refused/{}", client.word());
-            let got = world.ask(client, client.single(), &format!("{path}?secret=1"))?;
+            let got = world.ask(client, client.at(Way::Single), &format!("{path}?secret=1"))?;
             let entry = world.proxy.logged(&path)?;
             assert_eq!((entry.status, entry.method.as_str()), (got.status, "GET"));
             match plane {
@@ -175,6 +176,7 @@ fn every_request_is_logged_with_its_status() -> Result<()> {
         }
         Ok(())
     })
+    .map(drop)
 }
 
 #[test]
@@ -186,18 +188,19 @@ fn retries_hide_what_fails_before_the_request_is_sent() -> Result<()> {
                 // Both turns, where endpoints take turns.
                 for turn in 0..2 {
                     let path = format!("/{word}/{}-{turn}", client.word());
-                    let got = world.ask(client, client.retry(), &path)?;
+                    let got = world.ask(client, client.at(Way::Retry), &path)?;
                     assert_eq!((got.status, got.complete), (Some(200), true), "{path}");
                 }
             }
         }
         Ok(())
     })
+    .map(drop)
 }
 
 /// GET, then GET or POST, on a kept connection that the backend has closed in between.
 fn race(world: &mut World, client: Client, method: &str) -> Result<Got> {
-    let mut connection = Connection::open(world, client, client.pooled())?;
+    let mut connection = Connection::open(world, client, client.at(Way::Pooled))?;
     let first = connection.request("GET", "/race/first", "")?;
     assert_eq!(first.status, Some(200), "{client:?}");
     world.backends.closed(B::Race)?;
@@ -222,13 +225,14 @@ fn a_kept_connection_meets_a_closed_backend() -> Result<()> {
         }
         Ok(())
     })
+    .map(drop)
 }
 
 #[test]
 fn a_cancelled_stream_leaves_the_others_alone() -> Result<()> {
     each(|plane| {
         let mut world = World::new(plane)?;
-        let to = world.at(Client::H2.single());
+        let to = world.at(Client::H2.at(Way::Single));
         let connection = tests::h2::Connection::open(&world.bed, to)?;
         let before = world.backends.requests(B::Hang)?;
         let lost = connection.ask("GET", "/hang/cancelled", b"")?;
@@ -249,4 +253,5 @@ fn a_cancelled_stream_leaves_the_others_alone() -> Result<()> {
         assert_eq!(connection.get("/ok/after")?.status, Some(200), "{plane:?}");
         Ok(())
     })
+    .map(drop)
 }

@@ -1,9 +1,9 @@
 //! The three kinds of clients that a data plane has: a request in, what the client got out, in one
 //! type for all. One connection per request; what needs more uses the clients' own modules.
-use anyhow::Result;
+use anyhow::{Result, bail};
 use h2::Reason;
 
-use super::{Listener, World};
+use super::{Listener, Way, World};
 use crate::{client, h2 as http2, https, response};
 
 /// What a client speaks.
@@ -30,27 +30,15 @@ impl Client {
         }
     }
 
-    /// Where it finds one endpoint and a connection per request.
-    pub fn single(self) -> Listener {
-        match self {
-            Self::Plain => Listener::Plain,
-            Self::Tls | Self::H2 => Listener::Tls,
-        }
-    }
-
-    /// Where it finds one endpoint and kept connections.
-    pub fn pooled(self) -> Listener {
-        match self {
-            Self::Plain => Listener::Pooled,
-            Self::Tls | Self::H2 => Listener::TlsPooled,
-        }
-    }
-
-    /// Where it finds two endpoints and retries.
-    pub fn retry(self) -> Listener {
-        match self {
-            Self::Plain => Listener::Retry,
-            Self::Tls | Self::H2 => Listener::TlsRetry,
+    /// The listener that serves it this way.
+    pub fn at(self, way: Way) -> Listener {
+        match (self, way) {
+            (Self::Plain, Way::Single) => Listener::Plain,
+            (Self::Plain, Way::Pooled) => Listener::Pooled,
+            (Self::Plain, Way::Retry) => Listener::Retry,
+            (Self::Tls | Self::H2, Way::Single) => Listener::Tls,
+            (Self::Tls | Self::H2, Way::Pooled) => Listener::TlsPooled,
+            (Self::Tls | Self::H2, Way::Retry) => Listener::TlsRetry,
         }
     }
 }
@@ -122,6 +110,16 @@ impl Connection {
             length => format!("Content-Length: {length}\r\n"),
         };
         self.send(method, path, &length, body)
+    }
+
+    /// Sends a GET over HTTP/1.1 and does not wait for its answer.
+    pub fn begin(&mut self, path: &str) -> Result<()> {
+        let head = client::request("GET", path, "");
+        match self {
+            Self::Plain(connection) => connection.send(head.as_bytes()),
+            Self::Tls(connection) => connection.send(head.as_bytes()),
+            Self::H2(_) => bail!("an HTTP/2 stream is begun by its own client"),
+        }
     }
 
     fn send(&mut self, method: &str, path: &str, headers: &str, body: &'static str) -> Result<Got> {

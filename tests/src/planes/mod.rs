@@ -18,6 +18,7 @@ use crate::tools::cache;
 use crate::{agent, client as plain, tls, wait};
 
 mod caddy;
+pub mod cases;
 pub mod client;
 mod envoy;
 mod haproxy;
@@ -68,7 +69,7 @@ impl Plane {
 
 /// How a listener treats the endpoints behind its routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     /// One endpoint, a connection per request, no retries.
     Single,
     /// One endpoint, kept connections, no retries but those that cannot be turned off.
@@ -136,23 +137,23 @@ impl Listener {
     }
 }
 
-/// Does the work for every data plane at once: each thread has its own bed.
+/// Does the work for every data plane at once, each on a thread and a bed of its own; what came of
+/// it, in the order of [`Plane::ALL`].
 ///
 /// # Panics
 /// If any of the threads does, once all have ended.
-pub fn each(work: impl Fn(Plane) -> Result<()> + Sync) -> Result<()> {
+pub fn each<T: Send>(work: impl Fn(Plane) -> Result<T> + Sync) -> Result<Vec<T>> {
     let work = &work;
     thread::scope(|scope| {
         let threads = Plane::ALL.map(|plane| scope.spawn(move || work(plane)));
         let ended = threads.map(thread::ScopedJoinHandle::join);
-        Plane::ALL
-            .into_iter()
-            .zip(ended)
-            .try_for_each(|(plane, result)| {
-                result
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                    .with_context(|| plane.word())
-            })
+        let all = Plane::ALL.into_iter().zip(ended);
+        all.map(|(plane, result)| {
+            result
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                .with_context(|| plane.word())
+        })
+        .collect()
     })
 }
 
@@ -441,6 +442,17 @@ impl World {
         let controller = self.proxy.plane.word();
         let target = ["--no-kube", "--controller", controller, "--cgroup", &cgroup];
         agent::Agent::start_with(self.bed.folder(), &target)
+    }
+
+    /// Sends a request that is known to fail, waits for its finding, ends the agent, and gives all
+    /// other findings: whatever it made of the traffic so far.
+    pub fn others(&self, agent: agent::Agent) -> Result<Vec<agent::Finding>> {
+        let marker = format!("/{}/marker", Fault::Refused.word());
+        plain::get(&self.bed, self.at(Listener::Plain), &marker)?;
+        agent.finding("the marker's finding", |finding| finding.path() == marker)?;
+        let mut all = agent.stop()?;
+        all.retain(|finding| finding.path() != marker);
+        Ok(all)
     }
 
     /// The address of a listener.
