@@ -1,6 +1,7 @@
 //! Why a Kubernetes Ingress answers 502, 503 or 504: the straight line from a kernel event to a
 //! finding. See ARCHITECTURE.md for the stages and what each may not do.
 pub mod agent;
+pub mod allocator;
 pub mod cause;
 pub mod cli;
 pub mod commands;

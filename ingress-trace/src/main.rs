@@ -2,12 +2,14 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use ingress_trace::allocator;
 use ingress_trace::cli::{Cli, Command};
 use ingress_trace::commands;
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    allocator::settle();
     let cli = Cli::parse();
     let default = format!("ingress_trace={0},{0}", cli.log_level());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));

@@ -1,5 +1,6 @@
 //! Settings and the kernel's BTF in, loaded programs out. Attaches only what is not tied to a pod.
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{HashMap as BpfMap, PerCpuHashMap, PerCpuValues};
@@ -12,6 +13,7 @@ use ingress_trace_common::aggregate::{Key, Value, counted};
 use ingress_trace_common::config::{Config, NAME_LEN};
 
 use super::{Probe, btf, preflight::Environment};
+use crate::allocator;
 
 /// What the kernel side is told; fixed for the life of the probe.
 #[derive(Clone, Copy, Debug)]
@@ -34,20 +36,19 @@ impl Probe {
     pub fn load(settings: &Settings, environment: &Environment) -> Result<Self> {
         raise_memlock();
         let config = config(settings, &environment.btf)?;
-        let kernel = aya::Btf::parse_file(&environment.btf, aya::Endianness::default())
-            .context("failed to parse the kernel's BTF")?;
         let level = if settings.log { 5u8 } else { 0u8 };
+        // The loader parses the kernel's BTF, too; it is gone with this statement, and so the two
+        // take their memory one after the other.
         let mut ebpf = EbpfLoader::new()
-            .btf(Some(&kernel))
             .override_global("CONFIG", &config, true)
             .override_global(aya_log::LEVEL, &level, false)
             .load(OBJECT)
             .context("failed to load the eBPF object into the kernel")?;
-        load_programs(&mut ebpf, &kernel)?;
+        load_programs(&mut ebpf, &environment.btf)?;
         let aggregates = overflow(take(&mut ebpf, "AGGREGATES")?)?;
         let samples = take(&mut ebpf, "SAMPLES")?;
         let losses = take(&mut ebpf, "LOSSES")?;
-        trim();
+        allocator::trim();
         let log = if settings.log {
             Some(aya_log::EbpfLogger::init(&mut ebpf).context("failed to read the eBPF log")?)
         } else {
@@ -100,15 +101,6 @@ fn padded(name: &str) -> [u8; NAME_LEN] {
         *to = from;
     }
     padded
-}
-
-/// The kernel's BTF took tens of megabytes to read and is not needed any more.
-fn trim() {
-    // SAFETY: glibc's own call to give free memory back; it touches nothing that is in use.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 /// Kernels before 5.11 charge BPF memory to this limit; later ones ignore it.
@@ -167,10 +159,24 @@ fn overflow(
     Ok(map)
 }
 
-fn load_programs(ebpf: &mut Ebpf, kernel: &aya::Btf) -> Result<()> {
-    for (name, program) in ebpf.programs_mut() {
-        load_program(program, kernel).map_err(|error| explain(name, &error))?;
-    }
+/// All at once: the verifier takes its time for each, and works on as many processors as it gets.
+fn load_programs(ebpf: &mut Ebpf, btf: &Path) -> Result<()> {
+    let kernel = aya::Btf::parse_file(btf, aya::Endianness::default())
+        .context("failed to parse the kernel's BTF")?;
+    thread::scope(|scope| {
+        let loads: Vec<_> = ebpf
+            .programs_mut()
+            .map(|(name, program)| {
+                let kernel = &kernel;
+                scope.spawn(move || {
+                    load_program(program, kernel).map_err(|error| explain(name, &error))
+                })
+            })
+            .collect();
+        loads
+            .into_iter()
+            .try_for_each(|load| load.join().expect("a loading thread does not panic"))
+    })?;
     let state: &mut BtfTracePoint = ebpf
         .program_mut("state")
         .context("the eBPF object has no program state")?
