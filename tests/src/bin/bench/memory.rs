@@ -16,7 +16,7 @@ const EXCHANGES: &str = "ingress_trace_upstream_exchanges_total";
 pub fn measure(rig: &Rig) -> Result<()> {
     progress("memory");
     let agent = rig.agent()?;
-    let idle = (usage::resident(agent.id())?, agent.scrape_bytes()?);
+    let idle = (usage::memory(agent.id())?, agent.scrape_bytes()?);
     let mut connection = Connection::open(&rig.bed, address(Host::Proxy))?;
     for port in FIRST_PORT..FIRST_PORT + PORTS {
         let answer = connection.get(&format!("/port/{port}"))?;
@@ -32,16 +32,18 @@ pub fn measure(rig: &Rig) -> Result<()> {
     let start = Instant::now();
     let bytes = agent.scrape_bytes()?;
     let took = start.elapsed().as_secs_f64() * 1e3;
-    let many = usage::resident(agent.id())?;
+    let many = usage::memory(agent.id())?;
+    let row = |what: &str, of: fn(&usage::Memory) -> f64| {
+        let cell = |memory| format!("{:.1}", of(memory));
+        vec![what.to_owned(), cell(&idle.0), cell(&many)]
+    };
     print(
         "Memory",
         &["figure", "idle", "after 1,000 backends"],
         &[
-            vec![
-                "resident MiB".into(),
-                format!("{:.1}", idle.0),
-                format!("{many:.1}"),
-            ],
+            row("resident MiB", |memory| memory.resident),
+            row("of it anonymous, MiB", |memory| memory.anonymous),
+            row("resident at most, MiB", |memory| memory.peak),
             vec!["scrape, kB".into(), kilo(idle.1), kilo(bytes)],
             vec!["scrape, ms".into(), "-".into(), format!("{took:.1}")],
         ],

@@ -25,6 +25,8 @@ const BACKEND: u16 = 9000;
 pub const FIRST_PORT: u16 = 20_000;
 /// How many ports it has.
 pub const PORTS: u16 = 1000;
+/// How often the proxy tries to connect for a request of `/tries`, each time in vain.
+pub const TRIES: u16 = 8;
 
 const COMMON: &str = "user root;\ndaemon off;\npid nginx.pid;\nworker_processes 1;\n\
     worker_rlimit_nofile 65536;\nerror_log error.log crit;\n\
@@ -211,16 +213,22 @@ fn backend() -> String {
 
 fn proxy() -> String {
     let backend = Host::Backend.v4();
+    let closed: Vec<_> = (1..=TRIES)
+        .map(|port| format!("server {backend}:{port} max_fails=0;"))
+        .collect();
+    let closed = closed.join(" ");
     format!(
         "{COMMON}proxy_http_version 1.1; proxy_next_upstream off; proxy_buffers 8 32k;\n\
          upstream pool {{ server {backend}:{BACKEND} max_fails=0; keepalive 64; \
          keepalive_requests 100000000; }}\n\
+         upstream closed {{ {closed} }}\n\
          server {{\nlisten {PROXY};\n\
          location /keep {{ proxy_set_header Connection ''; proxy_pass http://pool; }}\n\
          location /large {{ proxy_set_header Connection ''; proxy_pass http://pool; }}\n\
          location /sick {{ proxy_set_header Connection ''; proxy_pass http://pool; }}\n\
          location /new {{ proxy_pass http://{backend}:{BACKEND}; }}\n\
          location /refused {{ proxy_pass http://{backend}:1; }}\n\
+         location /tries {{ proxy_next_upstream error; proxy_pass http://closed; }}\n\
          location ~ ^/port/([0-9]+)$ {{ proxy_pass http://{backend}:$1; }}\n}}\n}}\n"
     )
 }

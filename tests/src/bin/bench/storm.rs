@@ -8,7 +8,7 @@ use tests::metrics::Page;
 use tests::wait;
 
 use crate::Size;
-use crate::rig::Rig;
+use crate::rig::{Rig, TRIES};
 use crate::table::{print, progress};
 use crate::usage;
 
@@ -18,11 +18,14 @@ const LOST: &str = "ingress_trace_events_lost_total";
 
 /// Measures and prints.
 pub fn measure(rig: &Rig, size: Size) -> Result<()> {
-    storm(rig, size, "refused connects", "/refused")?;
-    storm(rig, size, "503s of the backend itself", "/sick")
+    storm(rig, size, "refused connects", "/refused", 1)?;
+    storm(rig, size, "503s of the backend itself", "/sick", 1)?;
+    let name = format!("refused connects, {TRIES} for each request");
+    storm(rig, size, &name, "/tries", TRIES.into())
 }
 
-fn storm(rig: &Rig, size: Size, name: &str, path: &str) -> Result<()> {
+/// `each`: failures that a request is worth.
+fn storm(rig: &Rig, size: Size, name: &str, path: &str, each: u64) -> Result<()> {
     progress(&format!("a storm of {name}"));
     let base = rig.load(Host::Proxy, path, size.run)?;
     let agent = rig.agent()?;
@@ -30,24 +33,25 @@ fn storm(rig: &Rig, size: Size, name: &str, path: &str) -> Result<()> {
         std::thread::sleep(size.run);
         Ok(())
     })?;
-    let memory = usage::resident(agent.id())?;
+    let memory = usage::memory(agent.id())?.resident;
     let mut run = None;
     let busy = share(agent.id(), || {
         run = Some(rig.load(Host::Proxy, path, size.storm)?);
         Ok(())
     })?;
     let run = run.unwrap_or(base);
+    let failed = run.failed * each;
     let ended = Instant::now();
     let all = || {
         agent
             .metrics()
-            .is_ok_and(|page| page.count(FAILURES, &[]) >= run.failed)
+            .is_ok_and(|page| page.count(FAILURES, &[]) >= failed)
     };
     // A figure, not an error: what is missing shows in the table.
     let caught_up = wait::holds("all failures counted", Duration::from_secs(5), all).is_ok();
     let behind = ended.elapsed();
     let page = agent.metrics()?;
-    let after = usage::resident(agent.id())?;
+    let after = usage::memory(agent.id())?.resident;
     let row = |what: &str, without: String, with: String| vec![what.to_owned(), without, with];
     let none = || "-".to_owned();
     print(
@@ -56,20 +60,20 @@ fn storm(rig: &Rig, size: Size, name: &str, path: &str) -> Result<()> {
         &[
             row(
                 "failures/s",
-                format!("{:.0}", base.rate),
-                format!("{:.0}", run.rate),
+                format!("{:.0}", base.rate * each as f64),
+                format!("{:.0}", run.rate * each as f64),
             ),
             row(
                 "proxy us/failure",
-                format!("{:.2}", base.proxy),
-                format!("{:.2}", run.proxy),
+                format!("{:.2}", base.proxy / each as f64),
+                format!("{:.2}", run.proxy / each as f64),
             ),
             row(
                 "all us/failure",
-                format!("{:.2}", base.all),
-                format!("{:.2}", run.all),
+                format!("{:.2}", base.all / each as f64),
+                format!("{:.2}", run.all / each as f64),
             ),
-            row("failures at the client", none(), run.failed.to_string()),
+            row("failures", none(), failed.to_string()),
             row(
                 "failures counted",
                 none(),
@@ -92,7 +96,7 @@ fn storm(rig: &Rig, size: Size, name: &str, path: &str) -> Result<()> {
                 none(),
                 format!(
                     "{:.2}",
-                    busy.0 * size.storm.as_secs_f64() * 1e6 / run.failed as f64
+                    busy.0 * size.storm.as_secs_f64() * 1e6 / failed as f64
                 ),
             ),
             row(

@@ -49,17 +49,35 @@ pub fn process_seconds(pid: u32) -> Result<(f64, f64)> {
     Ok((used, waited))
 }
 
-/// Resident memory of a process, in MiB.
-pub fn resident(pid: u32) -> Result<f64> {
+/// What a process holds, in MiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Resident. The ring is mapped twice, one behind the other, and counts twice here.
+    pub resident: f64,
+    /// Resident and its own: heap and stacks.
+    pub anonymous: f64,
+    /// The most that was ever resident.
+    pub peak: f64,
+}
+
+/// Memory of a process.
+pub fn memory(pid: u32) -> Result<Memory> {
     let text =
         fs::read_to_string(format!("/proc/{pid}/status")).context("failed to read status")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next());
-    let kib: f64 = kib
-        .context("failed to find VmRSS")?
-        .parse()
-        .context("failed to parse VmRSS")?;
-    Ok(kib / 1024.0)
+    let mib = |name: &str| -> Result<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        let kib: f64 = kib
+            .with_context(|| format!("failed to find {name}"))?
+            .parse()
+            .with_context(|| format!("failed to parse {name}"))?;
+        Ok(kib / 1024.0)
+    };
+    Ok(Memory {
+        resident: mib("VmRSS")?,
+        anonymous: mib("RssAnon")?,
+        peak: mib("VmHWM")?,
+    })
 }
 
 /// Processor seconds of the calling thread.
