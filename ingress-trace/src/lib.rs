@@ -9,6 +9,7 @@ pub mod counts;
 pub mod event;
 pub mod finding;
 pub mod flow;
+pub mod gap;
 pub mod limits;
 pub mod line;
 pub mod probe;

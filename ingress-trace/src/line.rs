@@ -155,12 +155,14 @@ fn shortage(flow: &Flow, reading: Reading, watched: &mut Watched) -> Shortage {
 }
 
 /// Whether an error without an upstream attempt is one: a 500 is the application's own unless the
-/// controller is at a limit, and behind TLS or HTTP/2 the status may be the backend's.
+/// controller is at a limit, behind TLS or HTTP/2 the status may be the backend's, and what was lost
+/// may have been the attempt.
 fn stands(flow: &Flow, shortage: &Shortage, watched: &mut Watched) -> bool {
     let event = &flow.failure;
     if event.status == Some(500) && !crate::cause::decide::exhausted(shortage) {
         return false;
     }
-    let since = event.began().unwrap_or(event.time).saturating_sub(BEFORE);
-    !watched.unreadable_since(event.cgroup, since, event.time)
+    let began = event.began().unwrap_or(event.time);
+    !watched.lost_between(began, event.time)
+        && !watched.unreadable_since(event.cgroup, began.saturating_sub(BEFORE), event.time)
 }

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use ingress_trace_common::aggregate::{Key, Value, counted};
+use ingress_trace_common::aggregate::{Key, Value, counted, loss};
 
+use crate::agent::monotonic;
 use crate::cause::evidence::Shortage;
 use crate::cause::taxonomy::Controller;
 use crate::counts::Labels;
+use crate::gap::Gap;
 use crate::limits::{self, Baseline, Limits};
 use crate::probe::{HOOKS, Probe};
 use crate::profiles::{self, Chain};
@@ -58,6 +60,8 @@ pub struct Watched {
     unreadable: HashMap<u64, (u64, u64)>,
     /// When `unreadable` was brought up to date, monotonic nanoseconds.
     noted: u64,
+    /// When the ring was full.
+    gap: Gap,
     /// The newest readings of local ports in use.
     ports: HashMap<(u64, IpAddr, u16), (Instant, Option<limits::Usage>)>,
 }
@@ -76,6 +80,7 @@ impl Watched {
             tells_clients: false,
             unreadable: HashMap::new(),
             noted: 0,
+            gap: Gap::default(),
             ports: HashMap::new(),
         }
     }
@@ -214,6 +219,7 @@ impl Watched {
             entries,
             owners,
             roots,
+            gap,
             ..
         } = self;
         let mut look = |cgroup: u64| {
@@ -224,7 +230,17 @@ impl Watched {
                 entry.look(roots);
             }
         };
-        probe.drain(MOST, |sample| take(sample, &mut look))
+        let count = probe.drain(MOST, |sample| take(sample, &mut look));
+        let before = monotonic();
+        if let Ok(losses) = probe.losses() {
+            gap.look(losses[loss::RING as usize], before, monotonic());
+        }
+        count
+    }
+
+    /// Whether a sample of this time may be among those that the ring had no room for.
+    pub fn lost_between(&self, since: u64, until: u64) -> bool {
+        self.gap.overlaps(since, until)
     }
 
     /// Whether a process is still there.
@@ -293,7 +309,7 @@ impl Watched {
                 *totals.entry(owner.target).or_default() += value.count;
             }
         }
-        self.noted = crate::agent::monotonic();
+        self.noted = monotonic();
         for (target, total) in totals {
             let seen = self.unreadable.entry(target).or_default();
             if total > seen.0 {

@@ -6,6 +6,7 @@ const STAGES: &[&str] = &[
     "event.rs",
     "settle.rs",
     "flow",
+    "gap.rs",
     "cause",
     "profiles",
     "counts.rs",
