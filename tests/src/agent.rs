@@ -164,6 +164,12 @@ impl Agent {
             .clone()
     }
 
+    /// Runs `work` while nobody reads the agent's stdout.
+    pub fn unread<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _held = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
+        work()
+    }
+
     /// Waits for the first finding that fits.
     pub fn finding(&self, what: &str, fits: impl Fn(&Finding) -> bool) -> Result<Finding> {
         wait::until(what, VERDICT, || self.findings().into_iter().find(&fits))
