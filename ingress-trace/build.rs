@@ -43,7 +43,9 @@ fn build() -> Result<(), String> {
     let linker = bpf::linker().ok_or_else(bpf::linker_missing)?;
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let target = out.join("bpf");
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Asked now, not when this was compiled: a copied target folder would build its old place.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    let workspace = Path::new(&manifest).join("..");
 
     let mut cargo = compiler.cargo_build(&linker);
     cargo
