@@ -35,8 +35,8 @@ pub struct Config {
     pub rcv_nxt: u32,
     /// Offset of `copied_seq` in `struct tcp_sock`.
     pub copied_seq: u32,
-    /// Zero; keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// Offset of `tcp_clock_cache` in `struct tcp_sock`.
+    pub tcp_clock: u32,
     /// Offset of `tgid` in `struct task_struct`; `pid` is the word before it.
     pub task_tgid: u32,
     /// Offset of `flags` in `struct task_struct`.

@@ -86,7 +86,7 @@ pub static CONFIG: Config = Config {
     snd_nxt: 0,
     rcv_nxt: 0,
     copied_seq: 0,
-    reserved: 0,
+    tcp_clock: 0,
     task_tgid: 0,
     task_flags: 0,
     task_leader: 0,

@@ -1,6 +1,8 @@
 //! One packet: its TCP header and safe access to its payload.
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes};
 
+use crate::sock::{now, now_coarse};
+
 const IPPROTO_TCP: u8 = 6;
 /// TCP flag bits as they stand in the header.
 pub const FIN: u8 = 1;
@@ -26,6 +28,8 @@ pub struct Packet {
     pub flags: u8,
     /// Leaves this host's socket, else comes in.
     pub egress: bool,
+    /// The clock as TCP has just read it, 0 where it has not.
+    pub clock: u64,
 }
 
 /// Hides the range of a value from the compiler, so that the verifier sees the explicit checks.
@@ -84,7 +88,24 @@ impl Packet {
             ack,
             flags,
             egress,
+            clock: 0,
         })
+    }
+
+    /// When it passes, in monotonic nanoseconds.
+    #[inline(always)]
+    pub fn time(&self) -> u64 {
+        if self.clock != 0 { self.clock } else { now() }
+    }
+
+    /// The same, but a few ms old where the clock would have to be read.
+    #[inline(always)]
+    pub fn time_coarse(&self) -> u64 {
+        if self.clock != 0 {
+            self.clock
+        } else {
+            now_coarse()
+        }
     }
 
     /// Sequence number behind the last payload byte.

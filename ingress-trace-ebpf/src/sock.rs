@@ -104,6 +104,13 @@ impl Tcp {
         if unread as i32 <= 1 { 0 } else { unread }
     }
 
+    /// The clock as TCP read it when it began to send: where it is sending, some microseconds old,
+    /// and for nothing.
+    #[inline(always)]
+    pub fn clock(self) -> u64 {
+        self.field(config!(tcp_clock))
+    }
+
     /// Next sequence number to send.
     #[inline(always)]
     pub fn send_next(self) -> u32 {

@@ -8,7 +8,7 @@ use crate::{
     link,
     maps::config,
     payload::Packet,
-    sock::{Tcp, now, now_coarse},
+    sock::Tcp,
 };
 use ingress_trace_common::{
     aggregate::counted,
@@ -120,9 +120,9 @@ pub(super) fn joined_write(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
     if conn.proto != proto::HTTP1 && packet.len < UNREAD_REQUEST {
         return;
     }
-    if link::pending(now_coarse()) && tcp.is_some_and(Tcp::owned) {
-        // Exact: in the order of time it must stand behind the release.
-        let time = now();
+    // Exact: in the order of time it must stand behind the release.
+    let time = packet.time();
+    if link::pending(time) && tcp.is_some_and(Tcp::owned) {
         // Where a response can be read, its beginning was told.
         if join(conn, time) || (conn.proto != proto::HTTP1 && link::waited(conn, time)) {
             emit(conn, kind::DOWN_WRITE, &Moment::at(time, true));

@@ -1,7 +1,7 @@
 //! The first bytes of a connection: what it carries. TLS and HTTP/2 are told by records and frames
 //! only; nothing is guessed from ciphertext.
 use super::request::{NO_START, first};
-use crate::{conn::Conn, payload::Packet, sock::now};
+use crate::{conn::Conn, payload::Packet};
 use ingress_trace_common::{
     http::{REQUEST_KEPT, is_request, proxy_header},
     sample::{flag, phase, proto},
@@ -38,7 +38,7 @@ pub(super) fn detect(conn: &mut Conn, packet: &Packet, skip: u32) -> u32 {
     if (bytes[0] == 0x16 || (conn.has(flag::ADOPTED) && bytes[0] == 0x17)) && bytes[1] == 3 {
         conn.proto = proto::TLS;
         if conn.upstream() && !conn.has(flag::ADOPTED) {
-            begin_handshake(conn);
+            begin_handshake(conn, packet);
         }
     } else if bytes == *b"PRI " {
         conn.proto = proto::HTTP2;
@@ -54,9 +54,9 @@ pub(super) fn detect(conn: &mut Conn, packet: &Packet, skip: u32) -> u32 {
 /// A TLS handshake is no exchange, but it can fail like one: until the first request it stands in
 /// its place, as number 0.
 #[inline(always)]
-pub(super) fn begin_handshake(conn: &mut Conn) {
+pub(super) fn begin_handshake(conn: &mut Conn, packet: &Packet) {
     conn.phase = phase::REQUEST;
-    conn.request_time = now();
+    conn.request_time = packet.time();
     conn.request_bytes = conn.request_end.wrapping_sub(conn.request_start) as u64;
 }
 

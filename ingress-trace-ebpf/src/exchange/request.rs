@@ -7,7 +7,6 @@ use crate::{
     emit::{Moment, emit},
     link,
     payload::Packet,
-    sock::now,
 };
 use ingress_trace_common::{
     http::{self, REQUEST_KEPT, framing, is_request},
@@ -44,7 +43,7 @@ pub fn request_data(conn: &mut Conn, packet: &Packet) {
         }
         return;
     }
-    begin_request(conn, packet.seq.wrapping_add(start));
+    begin_request(conn, packet.seq.wrapping_add(start), packet.time());
 }
 
 /// The rest of a request head that was sent in pieces.
@@ -104,8 +103,7 @@ pub(super) fn first(conn: &Conn) -> [u8; 4] {
 }
 
 #[inline(always)]
-pub(super) fn begin_request(conn: &mut Conn, start: u32) {
-    let time = now();
+pub(super) fn begin_request(conn: &mut Conn, start: u32, time: u64) {
     conn.idle = 0;
     if conn.last_time != 0 && time > conn.last_time {
         conn.idle = time - conn.last_time;

@@ -10,7 +10,7 @@ use crate::{
     count::count,
     emit::{Moment, emit},
     payload::Packet,
-    sock::{Tcp, now, now_coarse},
+    sock::Tcp,
 };
 use ingress_trace_common::{
     aggregate::counted,
@@ -60,7 +60,7 @@ pub(super) fn unread_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>
     if frames && !has_frame(packet, 0, 1) {
         return;
     }
-    conn.response_time = now();
+    conn.response_time = packet.time();
     if conn.proto == proto::TLS && conn.exchange == 0 {
         handshake_answer(conn, packet);
         return;
@@ -100,7 +100,7 @@ pub(super) fn adopted_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp
 #[inline(always)]
 pub(super) fn first_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
     if conn.response_time == 0 {
-        conn.response_time = now();
+        conn.response_time = packet.time();
     }
     let Some(mut skip) = keep_head(conn, packet) else {
         return;
@@ -224,7 +224,7 @@ pub(super) fn begin_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>)
 /// Further segments of a response.
 #[inline(always)]
 pub(super) fn more_response(conn: &mut Conn, packet: &Packet, old_end: u32, tcp: Option<Tcp>) {
-    conn.last_time = now_coarse();
+    conn.last_time = packet.time_coarse();
     if conn.proto == proto::HTTP1 {
         if pipelined(conn, packet, old_end) {
             next_response(conn, packet, tcp);

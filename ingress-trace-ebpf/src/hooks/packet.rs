@@ -1,4 +1,4 @@
-//! `cgroup_skb` ingress and egress (Linux 4.10; `bpf_sk_fullsock` 5.1): every TCP packet of the
+//! `cgroup_skb` ingress and egress (Linux 4.10; socket storage 5.2): every TCP packet of the
 //! pod's sockets, before TCP has looked at it (ingress) or after it has left (egress). Twice per
 //! proxied request and leg: data and its answer; pure acknowledgements return at once.
 use crate::{
@@ -7,9 +7,7 @@ use crate::{
     payload::{ACK, FIN, Packet, RST},
     sock::{Task, Tcp},
 };
-use aya_ebpf::{
-    bindings::__sk_buff, helpers::bpf_sk_fullsock, macros::cgroup_skb, programs::SkBuffContext,
-};
+use aya_ebpf::{bindings::__sk_buff, macros::cgroup_skb, programs::SkBuffContext};
 
 /// A packet to the pod. Always lets it pass.
 #[cgroup_skb(ingress)]
@@ -28,20 +26,15 @@ pub fn packet_out(context: SkBuffContext) -> i32 {
 #[inline(always)]
 fn packet(skb: *mut __sk_buff, egress: bool) {
     // SAFETY: `skb` is the context of a cgroup_skb program.
-    let Some(packet) = (unsafe { Packet::read(skb, egress) }) else {
+    let Some(mut packet) = (unsafe { Packet::read(skb, egress) }) else {
         return;
     };
-    // SAFETY: as above; the socket is checked for null by the helper's own rule.
+    // SAFETY: as above.
     let sk = unsafe { (*skb).__bindgen_anon_2.sk };
     if sk.is_null() {
         return;
     }
-    // SAFETY: not null; the helper returns null for request and time-wait sockets.
-    let sk = unsafe { bpf_sk_fullsock(sk) };
-    if sk.is_null() {
-        return;
-    }
-    // SAFETY: a full socket, as the helper says.
+    // SAFETY: a socket that is not null; request and time-wait sockets have no storage.
     let Some(conn) = (unsafe { Conn::of(sk.cast()) }) else {
         return;
     };
@@ -49,15 +42,15 @@ fn packet(skb: *mut __sk_buff, egress: bool) {
         return;
     }
     if packet.len != 0 {
+        let mut tcp = None;
+        if egress {
+            // SAFETY: as above.
+            tcp = unsafe { Tcp::of(sk.cast()) };
+            packet.clock = tcp.map_or(0, Tcp::clock);
+        }
         if conn.upstream() == egress {
             exchange::request_data(conn, &packet);
         } else {
-            let tcp = if egress {
-                // SAFETY: a full socket.
-                unsafe { Tcp::of(sk.cast()) }
-            } else {
-                None
-            };
             if egress && conn.server == server::UNKNOWN {
                 recognize(conn, tcp);
             }

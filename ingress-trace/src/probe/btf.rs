@@ -245,6 +245,7 @@ pub fn offsets(btf: &Btf) -> Result<Config> {
         snd_nxt: of("tcp_sock", "snd_nxt")?,
         rcv_nxt: of("tcp_sock", "rcv_nxt")?,
         copied_seq: of("tcp_sock", "copied_seq")?,
+        tcp_clock: of("tcp_sock", "tcp_clock_cache")?,
         task_tgid: of("task_struct", "tgid")?,
         task_flags: of("task_struct", "flags")?,
         task_leader: of("task_struct", "group_leader")?,
