@@ -153,6 +153,26 @@ pub fn failed(time: u64) {
     }
 }
 
+/// Shortest wait after which the beginning of an answer that cannot be read is told: timers of
+/// controllers are longer, and HAProxy answers before it gives its backend up.
+const PATIENCE: u64 = 100_000_000;
+
+/// Whether a client's answer came so late that it may be a timer's.
+#[inline(always)]
+pub fn patient(conn: &Conn, time: u64) -> bool {
+    conn.request_time != 0 && time.wrapping_sub(conn.request_time) >= PATIENCE && wanted()
+}
+
+/// Whether a data plane is watched that is joined by times.
+#[inline(always)]
+pub fn wanted() -> bool {
+    match FAILING.get_ptr(0) {
+        // SAFETY: a live map value.
+        Some(failing) => unsafe { core::ptr::read_volatile(&raw const (*failing).wanted) != 0 },
+        None => false,
+    }
+}
+
 /// Whether this client's request was there already when an attempt failed that it may be about, and
 /// was not told since; where threads alone do not join attempts to clients, the agent compares
 /// times.

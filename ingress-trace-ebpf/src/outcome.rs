@@ -125,10 +125,14 @@ pub fn downstream_released(conn: &mut Conn, time: u64) {
             conn.flags |= flag::COMPLETE;
         }
     }
-    if open && (conn.fin_in | conn.rst_in) != 0 {
+    let gone = (conn.fin_in | conn.rst_in) != 0;
+    if open && gone {
         count(conn, counted::ABORT, 0, 0);
     }
     let mut tell = (open || unsure) && conn.has(flag::JOINED);
+    if open && !gone && conn.phase == phase::RESPONSE && link::wanted() {
+        tell = true; // cut by the controller: HAProxy does so before it gives its backend up
+    }
     // What ends in the middle cannot be told on a leg that cannot be read.
     let unread = conn.phase == phase::RESPONSE && conn.proto != proto::HTTP1;
     if (open || unsure || unread) && link::waited(conn, time) {

@@ -190,6 +190,11 @@ impl Event {
         self.exchange.number > 1 || self.flags.any(flag::ADOPTED)
     }
 
+    /// Whether the head of its response had come: what was relayed of it cannot be taken back.
+    pub fn head_complete(&self) -> bool {
+        self.phase == Phase::Response && self.status.is_some() && self.framing != framing::HEAD_CUT
+    }
+
     /// When the exchange (or the connect, where there was none) began.
     pub fn began(&self) -> Option<u64> {
         self.request_time.or(self.connect_time)

@@ -12,7 +12,7 @@ use crate::{
 };
 use ingress_trace_common::{
     aggregate::counted,
-    sample::{flag, kind, proto},
+    sample::{flag, kind, phase, proto},
 };
 
 #[inline(always)]
@@ -44,7 +44,9 @@ pub(super) fn downstream_response(conn: &mut Conn, packet: &Packet, tcp: Option<
     if error && process && !joined && refused(conn, time) {
         return;
     }
-    if joined || error || process && link::waited(conn, time) {
+    let unread = conn.proto != proto::HTTP1;
+    let awaited = process && (link::waited(conn, time) || unread && link::patient(conn, time));
+    if joined || error || awaited {
         emit(conn, kind::RESPONSE, &Moment::at(time, process));
     }
 }
@@ -124,7 +126,8 @@ pub(super) fn joined_write(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
     let time = packet.time();
     if link::pending(time) && tcp.is_some_and(Tcp::owned) {
         // Where a response can be read, its beginning was told.
-        if join(conn, time) || (conn.proto != proto::HTTP1 && link::waited(conn, time)) {
+        let unread = conn.proto != proto::HTTP1 && conn.phase != phase::IDLE;
+        if join(conn, time) || (unread && link::waited(conn, time)) {
             emit(conn, kind::DOWN_WRITE, &Moment::at(time, true));
         }
     }

@@ -1,7 +1,7 @@
 //! In: a flow and the controller's profile. Out: what the client got: status, its source, and
 //! whether the failure was visible. Pure.
 use super::reading::Reading;
-use super::taxonomy::{Outcome, Phase, StatusSource, Visible};
+use super::taxonomy::{Outcome, Phase, Protocol, StatusSource, Visible};
 use crate::event::Event;
 use crate::flow::{Ending, Flow};
 use crate::profiles::Profile;
@@ -39,10 +39,18 @@ pub fn answer(flow: &Flow, reading: Reading, profile: &Profile) -> Answer {
             }
         }
         // The retry's answer was seen, and is what the controller relays.
-        Ending::Retried(status) => of(*status, inferred, Visible::No),
+        Ending::Retried(status) => of(*status, None, Visible::No),
         Ending::Aborted | Ending::NoClient => of(None, inferred, Visible::No),
+        // What was relayed of a response cannot be taken back: the client saw it cut.
+        Ending::Unknown if cut(flow, reading) => of(None, inferred, Visible::Yes),
         Ending::Unknown => of(None, inferred, Visible::Unknown),
     }
+}
+
+fn cut(flow: &Flow, reading: Reading) -> bool {
+    let ended = matches!(reading.outcome, Outcome::Reset | Outcome::ClosedEarly);
+    let readable = flow.failure.protocol == Some(Protocol::Http1);
+    ended && readable && flow.failure.head_complete()
 }
 
 fn of(observed: Option<u16>, inferred: Option<u16>, visible: Visible) -> Answer {
@@ -63,8 +71,11 @@ fn inferred(event: &Event, reading: Reading, profile: &Profile) -> Option<u16> {
     let broke = matches!(reading.outcome, Outcome::Reset | Outcome::ClosedEarly);
     match reading.phase {
         Some(Phase::Response) if reading.outcome != Outcome::BadResponse => {
-            // Relayed as far as it had come.
-            event.status.or(profile.statuses.cut_head)
+            if event.head_complete() {
+                event.status // relayed as far as it had come
+            } else {
+                profile.statuses.cut_head
+            }
         }
         Some(Phase::Request) if broke && event.reused() => {
             let safe = event.request.as_ref().is_none_or(|request| {

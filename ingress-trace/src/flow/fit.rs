@@ -1,7 +1,6 @@
 //! In: a failed attempt and what a client got. Out: how well they fit together: the client's request
 //! came before the attempt, its answer behind the failure, on the same thread, with the same words.
 //! Pure.
-use ingress_trace_common::http::framing;
 use ingress_trace_common::sample::flag;
 
 use super::Ending;
@@ -54,6 +53,8 @@ pub fn said(event: &Event) -> Said {
             Some(_) => Said::Success,
             None => Said::Bytes,
         },
+        // A handshake's, while nothing was asked, are no answer.
+        Kind::DownWrite if event.phase == Phase::Idle => Said::Nothing,
         Kind::DownWrite if event.protocol != Some(Protocol::Http1) => Said::Bytes,
         Kind::DownEnd => ended(event),
         _ => Said::Nothing,
@@ -91,6 +92,8 @@ pub struct Attempt<'a> {
     pub thread: Option<u32>,
     /// A request stays on its thread.
     pub bound: bool,
+    /// When its thread's next attempt got a response.
+    pub retried: Option<u64>,
 }
 
 impl Attempt<'_> {
@@ -126,6 +129,11 @@ impl Attempt<'_> {
 
     fn same_thread(&self, client: &Event) -> Option<bool> {
         Some(self.thread? == client.tid?)
+    }
+
+    /// Whether another attempt had succeeded by then: bytes to a client are of that one.
+    fn retried_before(&self, time: u64) -> bool {
+        self.retried.is_some_and(|answered| answered <= time)
     }
 
     fn same_words(&self, client: &Event) -> Option<bool> {
@@ -191,16 +199,15 @@ impl Attempt<'_> {
                 relayed && client.time >= event.time
             }
             Said::Error => true,
-            Said::Bytes => {
-                self.lag(client) <= AT_ONCE && event.phase != Phase::Response
-                    || event.kind == Kind::Response
-                        && client.time >= event.time
-                        && self.lag(client) <= AT_ONCE
-            }
+            Said::Bytes if self.retried_before(client.time) || self.lag(client) > AT_ONCE => false,
+            // What comes before a failure is its answer only where the controller gives up.
+            Said::Bytes if client.time < event.time && !self.timed_out() => false,
+            Said::Bytes if event.kind == Kind::Response => client.time >= event.time,
+            Said::Bytes => !event.head_complete(),
             // How a connection ends that cannot be read tells only where a response was cut.
             Said::Cut => {
                 let readable = client.protocol == Some(Protocol::Http1);
-                readable || client.phase == Phase::Request || event.phase == Phase::Response
+                readable || client.phase == Phase::Request || event.head_complete()
             }
             Said::Aborted => {
                 let by_timer = event.kind == Kind::ConnectFailed && event.errno.is_none();
@@ -237,9 +244,8 @@ impl Attempt<'_> {
     /// Whether a client's success is the beginning of the response that was cut.
     pub fn begins(&self, client: &Event) -> bool {
         let event = self.event;
-        event.phase == Phase::Response
+        event.head_complete()
             && event.kind != Kind::Response
-            && event.framing != framing::HEAD_CUT
             && said(client) == Said::Success
             && event.status == client.status
             && self.possible(client)
@@ -254,8 +260,8 @@ impl Attempt<'_> {
         let later = match said(client) {
             Said::Success => client.time >= event.time,
             Said::Bytes => {
-                let relayed = event.phase == Phase::Response && event.framing != framing::HEAD_CUT;
-                client.time >= event.time && !relayed && self.lag(client) > AT_ONCE
+                let relayed = event.kind != Kind::Response && event.head_complete();
+                client.time >= event.time && !relayed
             }
             _ => false,
         };

@@ -232,8 +232,11 @@ impl Joiner {
             _ => None,
         };
         let Some(open) = self.find(id) else { return };
-        if matches!(open.next, Next::Client(_)) && client.is_none() {
-            return; // answered before: the attempt is another request's
+        // Answered before, or cut inside what was relayed: the attempt is another request's.
+        let ended = matches!(open.failure.kind, Kind::Reset | Kind::Closed | Kind::Broken);
+        let over = matches!(open.next, Next::Client(_)) || ended && open.failure.head_complete();
+        if over && client.is_none() {
+            return;
         }
         open.next = next;
         if let Some(client) = client {

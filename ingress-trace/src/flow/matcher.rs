@@ -34,6 +34,8 @@ struct Open {
     thread: Option<u32>,
     /// What its thread tried next.
     retry: Option<ExchangeId>,
+    /// When that got a response.
+    retried: Option<u64>,
     ending: Option<Ending>,
     /// The nearest success that may hide it.
     hidden: Option<Hidden>,
@@ -73,6 +75,7 @@ impl Open {
             released: self.released,
             thread: self.thread,
             bound: self.bound,
+            retried: self.retried,
         }
     }
 }
@@ -145,6 +148,9 @@ impl Matcher {
                 }
             }
             Kind::Response if !is_failure(&event) => {
+                if let Some(open) = event.prev.and_then(|prev| self.find(prev)) {
+                    open.retried = Some(event.time);
+                }
                 if let Some(retry) = self.retries.get_mut(&id) {
                     retry.answer = Some(event);
                 }
@@ -158,6 +164,7 @@ impl Matcher {
                     released: gone.then_some(event.time),
                     thread: event.tid,
                     retry: None,
+                    retried: None,
                     ending: None,
                     hidden: None,
                     awaited: false,
@@ -410,13 +417,15 @@ impl Matcher {
         if let Some(hidden) = &open.hidden {
             return Some(Ending::Retried(hidden.status));
         }
-        let last = match failure.phase {
-            Phase::Response => self.waits.relay,
-            _ => self.waits.retry,
+        let cut = failure.kind != Kind::Response && failure.head_complete();
+        let last = if cut {
+            self.waits.relay
+        } else {
+            self.waits.retry
         };
         let over = failure.time.saturating_add(last) <= now;
         over.then(|| {
-            if open.awaited && !self.is_checked(failure) {
+            if cut || open.awaited && !self.is_checked(failure) {
                 Ending::Unknown
             } else {
                 Ending::NoClient
