@@ -43,7 +43,8 @@ fn opaque(mut x: u64) -> u64 {
 }
 
 impl Packet {
-    /// Reads the headers; `None` for anything but TCP with something to learn: data, FIN or RST.
+    /// Reads the headers; `None` for anything but TCP with something to learn: data, or
+    /// the peer's FIN or RST.
     ///
     /// # Safety
     /// `skb` must be the context of a cgroup_skb program.
@@ -75,7 +76,8 @@ impl Packet {
         let tcp_len = ((at!(tcp + 12, u8) >> 4) as usize) * 4;
         let offset = (ip_len + tcp_len) as u32;
         let len = total.wrapping_sub(offset);
-        if (len == 0 && flags & (FIN | RST) == 0) || flags & SYN != 0 {
+        let telling = len != 0 || (!egress && flags & (FIN | RST) != 0);
+        if !telling || flags & SYN != 0 {
             return None;
         }
         let seq = u32::from_be(at!(tcp + 4, u32));

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::{
     bindings::bpf_sock,
     helpers::{
-        bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_skc_to_tcp_sock,
+        bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_skc_to_tcp_sock,
         generated::bpf_ktime_get_coarse_ns,
     },
 };
@@ -204,27 +204,29 @@ impl Task {
     #[inline(always)]
     pub fn current() -> Self {
         // SAFETY: the helper has no preconditions.
-        Self(unsafe { bpf_get_current_task() } as *const u8)
+        Self(unsafe { bpf_get_current_task_btf() } as *const u8)
     }
 
     #[inline(always)]
-    fn field<T>(self, offset: u32) -> Option<T> {
-        // SAFETY: bpf_probe_read_kernel checks the address itself.
-        unsafe { bpf_probe_read_kernel(self.0.wrapping_add(offset as usize).cast::<T>()) }.ok()
+    fn field<T>(self, offset: u32) -> T {
+        // SAFETY: a `struct task_struct` that the verifier knows as such; the offset is a field's.
+        unsafe { core::ptr::read_volatile(self.0.add(offset as usize).cast()) }
     }
 
     /// Thread and process id in the initial namespace.
     #[inline(always)]
     pub fn ids(self) -> (u32, u32) {
         // `pid` stands right before `tgid` in task_struct.
-        let both: u64 = self.field(config!(task_tgid) - 4).unwrap_or(0);
-        (both as u32, (both >> 32) as u32)
+        (
+            self.field(config!(task_tgid) - 4),
+            self.field(config!(task_tgid)),
+        )
     }
 
     /// Whether the process is going away and its descriptors with it.
     #[inline(always)]
     pub fn exiting(self) -> bool {
-        self.field::<u32>(config!(task_flags)).unwrap_or(0) & PF_EXITING != 0
+        self.field::<u32>(config!(task_flags)) & PF_EXITING != 0
     }
 
     /// Whether its process is one of those that are watched.
@@ -237,14 +239,11 @@ impl Task {
     /// Name of the process' main thread (worker threads of Envoy have names of their own).
     #[inline(always)]
     pub fn name(self) -> [u8; NAME_LEN] {
-        let leader: *const u8 = self
-            .field(config!(task_leader))
-            .unwrap_or(core::ptr::null());
-        let at = leader
-            .wrapping_add(config!(task_comm) as usize)
-            .cast::<[u8; NAME_LEN]>();
-        // SAFETY: bpf_probe_read_kernel checks the address itself.
-        unsafe { bpf_probe_read_kernel(at) }.unwrap_or([0; NAME_LEN])
+        let leader = Self(self.field(config!(task_leader)));
+        let comm = config!(task_comm);
+        let (front, back): (u64, u64) = (leader.field(comm), leader.field(comm + 8));
+        // SAFETY: same size, any bit pattern is valid.
+        unsafe { core::mem::transmute([front, back]) }
     }
 }
 
