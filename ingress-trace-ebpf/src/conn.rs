@@ -86,7 +86,9 @@ pub struct Conn {
     pub released: u8,
     /// Whose process answers on an accepted connection ([`server`]).
     pub server: u8,
-    pub reserved: [u8; 2],
+    /// The application's close was seen by TCP: what follows of it tells nothing.
+    pub ended: u8,
+    pub reserved: u8,
     pub remote: [u32; 4],
     pub local: [u32; 4],
     pub request_head: RequestHead,

@@ -9,7 +9,7 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use ingress_trace_common::sample::{flag, kind};
+use ingress_trace_common::sample::{flag, kind, phase};
 
 use crate::{
     conn::Conn,
@@ -25,6 +25,10 @@ const EADDRNOTAVAIL: u32 = 99;
 pub fn state(context: BtfTracePointContext) -> i32 {
     let sk: *mut c_void = context.arg(0);
     let (old, new): (i32, i32) = (context.arg(1), context.arg(2));
+    // Before the look-up: on the way to these nothing can have failed.
+    if new as u32 == BPF_TCP_ESTABLISHED || new as u32 == BPF_TCP_SYN_RECV {
+        return 0;
+    }
     // SAFETY: the tracepoint's first argument is a full socket (`struct sock *`).
     let Some(conn) = (unsafe { Conn::of(sk) }) else {
         return 0;
@@ -39,7 +43,9 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
         conn.syn_sent = 1;
         return;
     }
-    if new == BPF_TCP_ESTABLISHED || new == BPF_TCP_SYN_RECV || !conn.upstream() {
+    // Without an exchange only a connect can fail.
+    let idle = conn.phase == phase::IDLE && old != BPF_TCP_SYN_SENT;
+    if !conn.upstream() || idle || conn.ended != 0 {
         return;
     }
     // SAFETY: as in `state`.
@@ -47,9 +53,18 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
         return;
     };
     let released = conn.released != 0;
-    let mut moment = Moment::with(now(), released, tcp);
     let fin = old == BPF_TCP_CLOSE_WAIT || new == BPF_TCP_CLOSE_WAIT;
     conn.correct_response_bytes(tcp.receive_next().wrapping_sub(fin as u32));
+    if conn.has(flag::FAILED) {
+        return; // told before
+    }
+    if new == BPF_TCP_CLOSE_WAIT && !released {
+        // TCP has read the clock when this FIN came.
+        let moment = Moment::with(tcp.clock(), false, tcp);
+        outcome::ended_by_peer(conn, kind::CLOSED, true, &moment);
+        return;
+    }
+    let mut moment = Moment::with(now(), released, tcp);
     if old == BPF_TCP_SYN_SENT {
         if new == BPF_TCP_CLOSE {
             // Without an error it is the application's own timer (its thread is the current one).
@@ -67,19 +82,15 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
     }
     if released {
         // The application closed: told here and not at the release, where TCP's own figures cannot
-        // be read. What failed before was told before.
-        let failed = conn.has(flag::FAILED);
-        if !failed {
-            outcome::given_up(conn, &moment);
-            if conn.has(flag::FAILED) {
-                outcome::released(conn, moment.time);
-            }
+        // be read; once, for the process closes only once.
+        conn.ended = 1;
+        outcome::given_up(conn, &moment);
+        if conn.has(flag::FAILED) {
+            outcome::released(conn, moment.time);
         }
         return;
     }
-    if new == BPF_TCP_CLOSE_WAIT {
-        outcome::ended_by_peer(conn, kind::CLOSED, true, &moment);
-    } else if new == BPF_TCP_CLOSE && moment.errno != 0 {
+    if new == BPF_TCP_CLOSE && moment.errno != 0 {
         let what = if conn.rst_in != 0 {
             kind::RESET
         } else {
@@ -91,9 +102,6 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
 
 #[inline(always)]
 fn connect_ended(conn: &mut Conn, what: u8, moment: &Moment, released: bool) {
-    if conn.has(flag::FAILED) {
-        return;
-    }
     outcome::connect_failed(conn, what, moment);
     if released {
         outcome::released(conn, moment.time);
