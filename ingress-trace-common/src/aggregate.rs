@@ -103,7 +103,8 @@ pub mod loss {
     pub const AGGREGATE: u32 = 1;
     /// No state could be attached to a socket (`bpf_sk_storage_get` failed): it is not watched.
     pub const STORAGE: u32 = 2;
-    /// The table of released failed attempts was full: a retry may not be recognized.
+    /// What a thread had released was still waited for when another thread took its slot: a retry,
+    /// an answer or a refusal may not be recognized.
     pub const LINK: u32 = 3;
     /// How many there are.
     pub const COUNT: u32 = 4;

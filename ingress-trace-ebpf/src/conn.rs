@@ -88,7 +88,8 @@ pub struct Conn {
     pub server: u8,
     /// The application's close was seen by TCP: what follows of it tells nothing.
     pub ended: u8,
-    pub reserved: u8,
+    /// What follows is aligned to words.
+    pub reserved: [u8; 5],
     pub remote: [u32; 4],
     pub local: [u32; 4],
     pub request_head: RequestHead,

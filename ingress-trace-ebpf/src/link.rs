@@ -1,8 +1,14 @@
 //! What a thread does next after it released a failed attempt belongs to the same request: it opens
 //! the retry or answers the client. Kept per thread, looked up only while something fails.
+//! A slot that another thread still needs is taken all the same, and that is counted.
+use core::mem::offset_of;
+
+use ingress_trace_common::aggregate::loss;
+
 use crate::{
     conn::Conn,
-    maps::{FAILING, FINISHED, RELEASED, RELEASED_UNTIL},
+    count::lost,
+    maps::{FAILING, FINISHED, RELEASED, RELEASED_UNTIL, THREADS},
     sock::Task,
 };
 
@@ -16,8 +22,8 @@ pub struct Released {
     pub time: u64,
     /// Its exchange number.
     pub exchange: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Whose slot this is; 0 when it is empty.
+    pub tid: u32,
 }
 
 /// A complete exchange whose connection was released: if its thread then answers a client with an
@@ -30,9 +36,11 @@ pub struct Finished {
     /// The backend.
     pub remote: [u32; 4],
     /// Its port.
-    pub remote_port: u32,
+    pub remote_port: u16,
     /// Its status.
-    pub status: u32,
+    pub status: u16,
+    /// Whose slot this is.
+    pub tid: u32,
     /// When its connection was released.
     pub time: u64,
     /// The beginning of its request.
@@ -53,6 +61,10 @@ pub struct Failing {
 
 /// Bytes of a request that are compared.
 pub const REQUEST_LINE: usize = 64;
+/// They as words: bytes would be copied one by one.
+type Words = [u64; REQUEST_LINE / 8];
+const _: () = assert!(offset_of!(Finished, request) % 8 == 0);
+const _: () = assert!(offset_of!(Conn, request_head) % 8 == 0);
 
 /// Longest time between the release and the answer to the client: they are one piece of work.
 const AT_ONCE: u64 = 1_000_000;
@@ -61,18 +73,24 @@ const AT_ONCE: u64 = 1_000_000;
 #[inline(always)]
 pub fn finish(conn: &Conn, time: u64) {
     let (tid, _) = Task::current().ids();
-    let mut request = [0; REQUEST_LINE];
-    request.copy_from_slice(&conn.request_head[..REQUEST_LINE]);
-    let finished = Finished {
-        time,
-        request,
-        request_time: conn.request_time,
-        remote: conn.remote,
-        remote_port: conn.remote_port as u32,
-        status: conn.status as u32,
+    let Some(slot) = FINISHED.get_ptr_mut(tid & (THREADS - 1)) else {
+        return;
     };
-    // Full maps evict the oldest: a refusal would be told as an error without an upstream.
-    let _ = FINISHED.insert(tid, finished, 0);
+    // SAFETY: a live map value, of integers. Two threads would mix theirs only if their ids had the
+    // same lowest bits and they wrote within the same nanoseconds.
+    let slot = unsafe { &mut *slot };
+    if slot.tid != tid && time.wrapping_sub(slot.time) < AT_ONCE {
+        lost(loss::LINK);
+    }
+    slot.tid = tid;
+    slot.time = time;
+    slot.request_time = conn.request_time;
+    slot.remote = conn.remote;
+    slot.remote_port = conn.remote_port;
+    slot.status = conn.status;
+    let from = (&raw const conn.request_head).cast::<Words>();
+    // SAFETY: both are that long, and aligned as asserted above.
+    unsafe { *(&raw mut slot.request).cast::<Words>() = *from };
 }
 
 /// The complete exchange that the current thread has just released, if it began after
@@ -80,8 +98,10 @@ pub fn finish(conn: &Conn, time: u64) {
 #[inline(always)]
 pub fn finished_since(request_time: u64, now: u64) -> Option<&'static Finished> {
     let (tid, _) = Task::current().ids();
-    // SAFETY: only this thread writes under its own id.
-    let finished = unsafe { FINISHED.get(tid) }?;
+    let finished = FINISHED.get(tid & (THREADS - 1))?;
+    if finished.tid != tid {
+        return None;
+    }
     let at_once = now.wrapping_sub(finished.time) < AT_ONCE;
     if at_once && finished.request_time >= request_time {
         Some(finished)
@@ -96,15 +116,20 @@ const WAIT: u64 = 1_000_000_000;
 /// Remembers that `tid` released the failed exchange of `conn`.
 #[inline(always)]
 pub fn put(conn: &Conn, tid: u32, time: u64) {
-    let released = Released {
+    let Some(slot) = RELEASED.get_ptr_mut(tid & (THREADS - 1)) else {
+        return;
+    };
+    // SAFETY: a live map value, as in `finish`.
+    let slot = unsafe { &mut *slot };
+    if slot.tid != tid && slot.tid != 0 && slot.time + WAIT > time {
+        lost(loss::LINK);
+    }
+    *slot = Released {
         cookie: conn.cookie,
         time,
         exchange: conn.exchange,
-        reserved: 0,
+        tid,
     };
-    if RELEASED.insert(tid, released, 0).is_err() {
-        crate::count::lost(ingress_trace_common::aggregate::loss::LINK);
-    }
     if let Some(until) = RELEASED_UNTIL.get_ptr_mut(0) {
         // SAFETY: a live map value; a lost race between CPUs leaves a value that is as good.
         unsafe { core::ptr::write_volatile(until, time + WAIT) };
@@ -125,9 +150,14 @@ pub fn pending(time: u64) -> bool {
 #[inline(always)]
 pub fn take(time: u64) -> Option<Released> {
     let (tid, _) = Task::current().ids();
-    // SAFETY: copied at once; only this thread writes under its own id.
-    let released = unsafe { RELEASED.get(tid) }.copied()?;
-    let _ = RELEASED.remove(tid);
+    let slot = RELEASED.get_ptr_mut(tid & (THREADS - 1))?;
+    // SAFETY: a live map value, as in `finish`.
+    let slot = unsafe { &mut *slot };
+    if slot.tid != tid {
+        return None;
+    }
+    slot.tid = 0;
+    let released = *slot;
     if released.time + WAIT > time {
         Some(released)
     } else {

@@ -2,7 +2,7 @@
 use aya_ebpf::{
     btf_maps::SkStorage,
     macros::{btf_map, map},
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use ingress_trace_common::{
     aggregate::{Key, Value, loss},
@@ -37,9 +37,12 @@ pub static ZERO: Array<Value> = Array::with_max_entries(1, 0);
 #[map]
 pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(loss::COUNT, 0);
 
+/// Slots of [`RELEASED`] and [`FINISHED`]: a thread has the one of its id's lowest bits.
+pub const THREADS: u32 = 8192;
+
 /// The failed attempt that a thread released last.
 #[map]
-pub static RELEASED: LruHashMap<u32, Released> = LruHashMap::with_max_entries(8192, 0);
+pub static RELEASED: Array<Released> = Array::with_max_entries(THREADS, 0);
 
 /// Until when `RELEASED` may hold something: spares the look-up while nothing fails.
 #[map]
@@ -51,7 +54,7 @@ pub static FAILING: Array<Failing> = Array::with_max_entries(1, 0);
 
 /// The complete exchange whose connection a thread released last.
 #[map]
-pub static FINISHED: LruHashMap<u32, Finished> = LruHashMap::with_max_entries(8192, 0);
+pub static FINISHED: Array<Finished> = Array::with_max_entries(THREADS, 0);
 
 /// Names of the processes that are data planes (when `Config::names` is set).
 #[map]

@@ -61,12 +61,12 @@ pub(super) fn refused(conn: &mut Conn, time: u64) -> bool {
         return false;
     };
     // The same status was relayed as it was; another request is a subrequest's (authentication).
-    if finished.status == conn.status as u32 || same_request(conn, finished) == 0 {
+    if finished.status == conn.status || same_request(conn, finished) == 0 {
         return false;
     }
     let client = (conn.remote, conn.remote_port);
     conn.remote = finished.remote;
-    conn.remote_port = finished.remote_port as u16;
+    conn.remote_port = finished.remote_port;
     emit(conn, kind::REFUSED, &Moment::at(time, true));
     (conn.remote, conn.remote_port) = client;
     true
