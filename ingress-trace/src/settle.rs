@@ -1,17 +1,20 @@
 //! In: events as the CPUs sent them. Out: the same in the order of time, a little later. Bounded.
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use crate::event::Event;
 
 /// Most events that may rest; beyond it the oldest leave early.
 pub const MOST: usize = 262_144;
+/// Room that is kept when nothing rests.
+const SPARE: usize = 1024;
 
 /// A buffer in which events rest until whatever happened before them has come, too.
 #[derive(Debug)]
 pub struct Settle {
     rest: u64,
-    events: BTreeMap<(u64, u64), Event>,
-    count: u64,
+    /// By time, those of the same time as they came. They come almost in order: a place is found
+    /// at the end, where a tree would move its neighbors about for each.
+    events: VecDeque<Event>,
     /// How many left early because of [`MOST`].
     pub early: u64,
 }
@@ -21,24 +24,28 @@ impl Settle {
     pub fn new(rest: u64) -> Self {
         Self {
             rest,
-            events: BTreeMap::new(),
-            count: 0,
+            events: VecDeque::new(),
             early: 0,
         }
     }
 
     /// Takes one event.
     pub fn push(&mut self, event: Event) {
-        self.count += 1;
-        self.events.insert((event.time, self.count), event);
+        let later = |other: &&Event| other.time > event.time;
+        let later = self.events.iter().rev().take_while(later).count();
+        self.events.insert(self.events.len() - later, event);
     }
 
     /// The next event that has rested at `now`; any when `now` is `u64::MAX`.
     pub fn pop(&mut self, now: u64) -> Option<Event> {
-        let first = self.events.first_entry()?;
-        let rested = first.key().0.saturating_add(self.rest) <= now;
+        let Some(first) = self.events.front() else {
+            // After a storm: this is what it took at its height.
+            self.events.shrink_to(SPARE);
+            return None;
+        };
+        let rested = first.time.saturating_add(self.rest) <= now;
         if rested || self.count_early() {
-            return self.events.pop_first().map(|(_, event)| event);
+            return self.events.pop_front();
         }
         None
     }

@@ -349,7 +349,6 @@ fn race(facts: &Facts) -> Support {
 
 fn too_late(facts: &Facts) -> Support {
     let event = event(facts);
-    let waited = span(age(event));
     let what = match facts.reading.outcome {
         Outcome::ResponseTimeout => "no response byte",
         Outcome::ResponseStalled => "no further response byte",
@@ -359,6 +358,7 @@ fn too_late(facts: &Facts) -> Support {
     if matches!(&facts.flow.ending, Ending::Cut(_)) && !facts.timer {
         return None;
     }
+    let waited = span(age(event));
     let evidence = vec![
         format!("{what} for {waited}, then the controller gave up"),
         format!(
