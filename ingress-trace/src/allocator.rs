@@ -2,7 +2,7 @@
 
 /// From this size on an allocation is a mapping of its own, and as much may lie idle at most.
 #[cfg(target_env = "gnu")]
-const LARGE: libc::c_int = 128 << 10;
+const LARGE: libc::c_int = 1 << 20;
 
 /// Has everything large go back to the system once it is freed. By itself glibc keeps as much at
 /// hand as it has ever freed at once: the kernel's BTF, or the text of a scrape.
