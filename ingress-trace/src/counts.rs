@@ -6,6 +6,9 @@ use ingress_trace_common::aggregate::{BUCKETS, Key, Value, counted};
 
 use crate::cause::taxonomy::Controller;
 
+/// Most backends that have series of their own; what the others count has an empty name.
+pub const MOST: usize = 4096;
+
 /// Labels of everything counted on upstream legs; a backend outside the cluster has empty names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Labels {
@@ -17,6 +20,19 @@ pub struct Labels {
     pub service: String,
     /// Port of the backend.
     pub port: u16,
+}
+
+impl Labels {
+    /// Those of all backends of this controller that have no series of their own.
+    #[must_use]
+    pub fn nameless(&self) -> Self {
+        Self {
+            controller: self.controller,
+            namespace: String::new(),
+            service: String::new(),
+            port: 0,
+        }
+    }
 }
 
 /// Latencies by bucket of [`ingress_trace_common::aggregate::BOUNDS`]; not cumulative over buckets.
@@ -169,13 +185,13 @@ impl Counts {
     fn add(&mut self, key: &Key, labels: Labels, grown: &Growth) {
         match key.counted {
             counted::EXCHANGE => {
-                let series = self.upstream.entry(labels).or_default();
+                let series = self.series(labels);
                 series.exchanges += grown.count;
                 series.first_byte.add(grown);
             }
-            counted::CONNECT => self.upstream.entry(labels).or_default().connect.add(grown),
-            counted::FAILURE => self.upstream.entry(labels).or_default().exchanges += grown.count,
-            counted::SLOW => self.upstream.entry(labels).or_default().slow += grown.count,
+            counted::CONNECT => self.series(labels).connect.add(grown),
+            counted::FAILURE => self.series(labels).exchanges += grown.count,
+            counted::SLOW => self.series(labels).slow += grown.count,
             counted::RESPONSE if key.status != 0 => {
                 *self
                     .responses
@@ -186,6 +202,12 @@ impl Counts {
             // A response without a readable status, or a kernel side newer than this agent.
             _ => {}
         }
+    }
+
+    fn series(&mut self, labels: Labels) -> &mut Upstream {
+        let room = self.upstream.len() < MOST || self.upstream.contains_key(&labels);
+        let labels = if room { labels } else { labels.nameless() };
+        self.upstream.entry(labels).or_default()
     }
 }
 
@@ -355,6 +377,36 @@ mod tests {
             [key(counted::EXCHANGE, 200)]
         );
         assert_eq!(counts.idle(3).count(), 0);
+    }
+
+    #[test]
+    fn backends_beyond_the_most_are_counted_without_a_name() {
+        let mut counts = Counts::default();
+        let at = |port| Key {
+            port,
+            ..key(counted::FAILURE, 0)
+        };
+        let by_port = |key: &Key| {
+            let port = key.port;
+            Some(Labels { port, ..labels() })
+        };
+        let ports = 1..=MOST as u16 + 3;
+        counts.observe(ports.map(|port| (at(port), value(1))), by_port);
+        // One that has a place keeps it.
+        counts.observe([(at(7), value(5))], by_port);
+        assert_eq!(counts.upstream().count(), MOST + 1);
+        let of = |wanted: &Labels| {
+            let mut series = counts.upstream().filter(|(labels, _)| *labels == wanted);
+            series.next().map(|(_, series)| series.exchanges)
+        };
+        assert_eq!(of(&labels().nameless()), Some(3));
+        assert_eq!(
+            of(&Labels {
+                port: 7,
+                ..labels()
+            }),
+            Some(5)
+        );
     }
 
     #[test]

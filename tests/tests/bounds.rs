@@ -183,6 +183,32 @@ fn backends_without_room_are_counted_without_a_name() -> Result<()> {
     agent.stop().map(drop)
 }
 
+/// More ports than there are series for: what is told of all of them stays exact.
+#[test]
+fn backends_without_a_series_are_counted_without_a_name() -> Result<()> {
+    const PORTS: u64 = 4300;
+    const SERIES: u64 = 4096;
+    let bed = Bed::new()?;
+    let edge = Edge::start(
+        &bed,
+        "",
+        "server { listen 8200; location ~ ^/(\\d+)$ { proxy_pass http://127.0.0.1:$1; } }",
+    )?;
+    let agent = Agent::start(bed.folder(), &bed.cgroup(Host::Proxy))?;
+    let mut client = Connection::open(&bed, edge.at(8200))?;
+    for port in 10_000..10_000 + PORTS {
+        assert_eq!(client.get(&format!("/{port}"))?.status, Some(502), "{port}");
+    }
+    let page = agent.metric("all failures", |page| {
+        page.count(FAILURES, &[]) + lost(page, "ring") >= PORTS
+    })?;
+    assert_eq!(page.count(EXCHANGES, &[]), PORTS);
+    let nameless = page.count(EXCHANGES, &[("backend_port", "")]);
+    assert_eq!(nameless, PORTS - SERIES);
+    assert_eq!(page.count(FAILURES, &[("backend_port", "10000")]), 1);
+    agent.stop().map(drop)
+}
+
 #[test]
 fn findings_that_nobody_reads_are_missing_on_stdout_only() -> Result<()> {
     let world = World::new()?;

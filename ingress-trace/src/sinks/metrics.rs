@@ -10,7 +10,7 @@ use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncod
 
 use super::series::{self, Metric};
 use crate::cause::taxonomy::{Cause, Visible};
-use crate::counts::{Counts, Labels};
+use crate::counts::{self, Counts, Labels};
 use crate::finding::Finding;
 
 /// Where an event or a count was lost.
@@ -96,6 +96,9 @@ impl Failure {
     }
 }
 
+/// Most series of failures: a backend fails in a few ways at most.
+const MOST: usize = 4 * counts::MOST;
+
 /// What the collector reads at a scrape.
 #[derive(Default)]
 pub(super) struct State {
@@ -149,11 +152,11 @@ impl Metrics {
     /// Counts a failure; a warning (slow, client abort) is none.
     pub fn failure(&self, finding: &Finding) {
         if finding.outcome.is_failure() {
-            *self
-                .state()
-                .failures
-                .entry(Failure::of(finding))
-                .or_default() += 1;
+            let (mut state, mut failure) = (self.state(), Failure::of(finding));
+            if state.failures.len() >= MOST && !state.failures.contains_key(&failure) {
+                failure.backend = failure.backend.nameless();
+            }
+            *state.failures.entry(failure).or_default() += 1;
         }
     }
 
@@ -405,6 +408,21 @@ mod tests {
             ..example()
         });
         assert!(!metrics.encode().contains("failures_total"));
+    }
+
+    #[test]
+    fn failures_beyond_the_most_are_counted_without_a_name() {
+        let metrics = Metrics::new();
+        let mut finding = example();
+        for port in 1..=MOST as u16 + 3 {
+            finding.backend.as_mut().expect("a backend").port = port;
+            metrics.failure(&finding);
+        }
+        let state = metrics.state();
+        assert_eq!(state.failures.len(), MOST + 1);
+        let nameless = |failure: &&Failure| failure.backend.port == 0;
+        let nameless: Vec<_> = state.failures.keys().filter(nameless).collect();
+        assert_eq!(state.failures[nameless[0]], 3);
     }
 
     #[test]
