@@ -3,7 +3,7 @@
 //! A slot that another thread still needs is taken all the same, and that is counted.
 use core::mem::offset_of;
 
-use ingress_trace_common::aggregate::loss;
+use ingress_trace_common::{aggregate::loss, sample::proto};
 
 use crate::{
     conn::Conn,
@@ -165,6 +165,9 @@ pub fn take(time: u64) -> Option<Released> {
     }
 }
 
+/// Most bytes of a server's first frames of HTTP/2.
+const GREETING: u64 = 128;
+
 /// How long the answers to clients that waited while something failed are told, in nanoseconds: as
 /// long as retries are followed.
 const STRADDLE: u64 = 15_000_000_000;
@@ -187,10 +190,10 @@ pub fn failed(time: u64) {
 /// controllers are longer, and HAProxy answers before it gives its backend up.
 const PATIENCE: u64 = 100_000_000;
 
-/// Whether a client's answer came so late that it may be a timer's.
+/// Whether a client's answer came so late after what was before that it may be a timer's.
 #[inline(always)]
-pub fn patient(conn: &Conn, time: u64) -> bool {
-    conn.request_time != 0 && time.wrapping_sub(conn.request_time) >= PATIENCE && wanted()
+pub fn patient(before: u64, time: u64) -> bool {
+    before != 0 && time.wrapping_sub(before) >= PATIENCE && wanted()
 }
 
 /// Whether a data plane is watched that is joined by times.
@@ -225,6 +228,9 @@ pub fn waited(conn: &mut Conn, time: u64) -> bool {
     if time.wrapping_sub(failed) > STRADDLE {
         return false;
     }
-    conn.told = number;
+    // Its first bytes may be no more than a greeting: the answer is told, too.
+    if conn.proto == proto::HTTP1 || conn.response_bytes >= GREETING {
+        conn.told = number;
+    }
     true
 }

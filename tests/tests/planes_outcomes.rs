@@ -201,7 +201,8 @@ fn wrong(asked: &Asked, finding: &Finding) -> Vec<String> {
     );
     let source = match finding.status() {
         None => Value::Null,
-        Some(_) if asked.client == Client::Plain => "observed".into(),
+        // What a retry got was seen on its own leg.
+        Some(_) if asked.client == Client::Plain || visible == "no" => "observed".into(),
         Some(_) => "inferred".into(),
     };
     field("/status_source", &|got| *got == source, source.to_string());

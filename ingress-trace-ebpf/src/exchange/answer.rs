@@ -45,7 +45,8 @@ pub(super) fn downstream_response(conn: &mut Conn, packet: &Packet, tcp: Option<
         return;
     }
     let unread = conn.proto != proto::HTTP1;
-    let awaited = process && (link::waited(conn, time) || unread && link::patient(conn, time));
+    let awaited =
+        process && (link::waited(conn, time) || unread && link::patient(conn.request_time, time));
     if joined || error || awaited {
         emit(conn, kind::RESPONSE, &Moment::at(time, process));
     }
@@ -114,21 +115,34 @@ pub(super) fn join(conn: &mut Conn, time: u64) -> bool {
 
 /// More of a response, or a write that opens none: does it follow a failed attempt?
 #[inline(always)]
-pub(super) fn joined_write(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
+pub(super) fn joined_write(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>, before: u64) {
     if conn.upstream() || !packet.egress {
         return;
     }
-    // An alert (close_notify) or a frame of HTTP/2 that opens nothing is no answer.
-    if conn.proto != proto::HTTP1 && packet.len < UNREAD_REQUEST {
-        return;
+    // Where a response can be read, its beginning was told.
+    let unread = conn.proto != proto::HTTP1;
+    if unread && packet.len < RST_STREAM {
+        return; // an alert (close_notify), or an acknowledgement of HTTP/2
     }
     // Exact: in the order of time it must stand behind the release.
     let time = packet.time();
-    if link::pending(time) && tcp.is_some_and(Tcp::owned) {
-        // Where a response can be read, its beginning was told.
-        let unread = conn.proto != proto::HTTP1 && conn.phase != phase::IDLE;
-        if join(conn, time) || (unread && link::waited(conn, time)) {
-            emit(conn, kind::DOWN_WRITE, &Moment::at(time, true));
-        }
+    if !tcp.is_some_and(Tcp::owned) {
+        return;
+    }
+    // A frame that opens nothing is no answer.
+    let opens = !unread || packet.len >= UNREAD_REQUEST;
+    let mut tell = opens && link::pending(time) && join(conn, time);
+    if unread && conn.phase == phase::RESPONSE {
+        // What came at once may have been session tickets.
+        let tickets = conn.response_bytes < TICKETS;
+        tell = tell || link::waited(conn, time) || tickets && link::patient(before, time);
+    }
+    if tell {
+        emit(conn, kind::DOWN_WRITE, &Moment::at(time, true));
     }
 }
+
+/// Most bytes of a TLS handshake's end with session tickets.
+const TICKETS: u64 = 4096;
+/// RST_STREAM (RFC 9113 section 6.4) in a TLS record.
+const RST_STREAM: u32 = 35;

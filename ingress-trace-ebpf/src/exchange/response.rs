@@ -53,7 +53,7 @@ pub fn response_data(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
 #[inline(always)]
 pub(super) fn unread_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>, frames: bool) {
     if conn.phase != phase::REQUEST {
-        joined_write(conn, packet, tcp);
+        joined_write(conn, packet, tcp, 0);
         return;
     }
     // DATA and HEADERS answer a request; SETTINGS, PING and WINDOW_UPDATE do not.
@@ -224,6 +224,7 @@ pub(super) fn begin_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>)
 /// Further segments of a response.
 #[inline(always)]
 pub(super) fn more_response(conn: &mut Conn, packet: &Packet, old_end: u32, tcp: Option<Tcp>) {
+    let before = conn.last_time;
     conn.last_time = packet.time_coarse();
     if conn.proto == proto::HTTP1 {
         if pipelined(conn, packet, old_end) {
@@ -235,7 +236,7 @@ pub(super) fn more_response(conn: &mut Conn, packet: &Packet, old_end: u32, tcp:
             conn.tail = fold_tail(conn.tail, packet.last(), new);
         }
     }
-    joined_write(conn, packet, tcp);
+    joined_write(conn, packet, tcp, before);
 }
 
 /// Looks at the framing once a response has more than one segment; tells whether the segment

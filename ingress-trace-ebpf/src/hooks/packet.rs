@@ -7,7 +7,12 @@ use crate::{
     payload::{ACK, FIN, Packet, RST},
     sock::{Task, Tcp},
 };
-use aya_ebpf::{bindings::__sk_buff, macros::cgroup_skb, programs::SkBuffContext};
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_TCP_ESTABLISHED},
+    macros::cgroup_skb,
+    programs::SkBuffContext,
+};
+use ingress_trace_common::sample::role;
 
 /// A packet to the pod. Always lets it pass.
 #[cgroup_skb(ingress)]
@@ -55,6 +60,13 @@ fn packet(skb: *mut __sk_buff, egress: bool) {
                 recognize(conn, tcp);
             }
             exchange::response_data(conn, &packet, tcp);
+        }
+    }
+    if !egress && conn.role == role::DOWNSTREAM && packet.flags & (FIN | RST) != 0 {
+        // SAFETY: as above; a field of every socket.
+        let state = unsafe { core::ptr::read_volatile(&raw const (*sk).state) };
+        if state != BPF_TCP_ESTABLISHED {
+            return; // the controller had closed first: the client did not leave
         }
     }
     if !egress && packet.flags & RST != 0 {

@@ -1,5 +1,7 @@
 //! In: a flow and the controller's profile. Out: what the client got: status, its source, and
 //! whether the failure was visible. Pure.
+use ingress_trace_common::sample::flag;
+
 use super::reading::Reading;
 use super::taxonomy::{Outcome, Phase, Protocol, StatusSource, Visible};
 use crate::event::Event;
@@ -40,17 +42,26 @@ pub fn answer(flow: &Flow, reading: Reading, profile: &Profile) -> Answer {
         }
         // The retry's answer was seen, and is what the controller relays.
         Ending::Retried(status) => of(*status, None, Visible::No),
+        // What was relayed of a response cannot be taken back: the client saw it cut, and leaves.
+        Ending::Aborted | Ending::Unknown if cut(flow, reading, profile) => {
+            of(None, inferred, Visible::Yes)
+        }
         Ending::Aborted | Ending::NoClient => of(None, inferred, Visible::No),
-        // What was relayed of a response cannot be taken back: the client saw it cut.
-        Ending::Unknown if cut(flow, reading) => of(None, inferred, Visible::Yes),
         Ending::Unknown => of(None, inferred, Visible::Unknown),
     }
 }
 
-fn cut(flow: &Flow, reading: Reading) -> bool {
-    let ended = matches!(reading.outcome, Outcome::Reset | Outcome::ClosedEarly);
-    let readable = flow.failure.protocol == Some(Protocol::Http1);
-    ended && readable && flow.failure.head_complete()
+/// Whether a response was cut whose beginning the client had got.
+fn cut(flow: &Flow, reading: Reading, profile: &Profile) -> bool {
+    let relays_anything = profile.statuses.bad_response.is_none();
+    match reading.outcome {
+        Outcome::Reset | Outcome::ClosedEarly => {
+            let readable = flow.failure.protocol == Some(Protocol::Http1);
+            readable && flow.failure.head_complete()
+        }
+        Outcome::BadResponse => relays_anything && flow.failure.flags.any(flag::NOT_HTTP),
+        _ => false,
+    }
 }
 
 fn of(observed: Option<u16>, inferred: Option<u16>, visible: Visible) -> Answer {
@@ -69,6 +80,11 @@ fn of(observed: Option<u16>, inferred: Option<u16>, visible: Visible) -> Answer 
 /// What this controller answers to this outcome when nothing hides it.
 fn inferred(event: &Event, reading: Reading, profile: &Profile) -> Option<u16> {
     let broke = matches!(reading.outcome, Outcome::Reset | Outcome::ClosedEarly);
+    let cut = broke && event.head_complete();
+    let refused = !event.head_complete() && (broke || reading.outcome == Outcome::ConnectTimeout);
+    if (refused && profile.unread.refuses_streams) || (cut && profile.unread.holds_bodies) {
+        return None;
+    }
     match reading.phase {
         Some(Phase::Response) if reading.outcome != Outcome::BadResponse => {
             if event.head_complete() {

@@ -12,6 +12,8 @@ use crate::finding::Request;
 /// A controller answers for a failure at once; on a leg that cannot be read, what comes later is
 /// the answer of a retry.
 const AT_ONCE: u64 = 5_000_000;
+/// Most bytes of a server's first frames under TLS; an error under HTTP/1.1 has more.
+const GREETING: u64 = 128;
 /// A controller connects at once, too.
 const LEAD: u64 = 2_000_000;
 /// Between letting go of an attempt and the next one for the same request, where nothing came between.
@@ -48,17 +50,29 @@ pub enum Said {
 /// What a client's event says.
 pub fn said(event: &Event) -> Said {
     match event.kind {
-        Kind::Response | Kind::Refused => match event.status {
-            Some(status) if status >= 500 => Said::Error,
-            Some(_) => Said::Success,
-            None => Said::Bytes,
-        },
+        Kind::Response | Kind::Refused if event.status.is_some() => {
+            if event.status >= Some(500) {
+                Said::Error
+            } else {
+                Said::Success
+            }
+        }
         // A handshake's, while nothing was asked, are no answer.
         Kind::DownWrite if event.phase == Phase::Idle => Said::Nothing,
+        _ if greeting(event) => Said::Nothing,
         Kind::DownWrite if event.protocol != Some(Protocol::Http1) => Said::Bytes,
+        Kind::Response => Said::Bytes,
         Kind::DownEnd => ended(event),
         _ => Said::Nothing,
     }
+}
+
+/// Whether this may be no more than the server's SETTINGS (RFC 9113 section 3.4) in a TLS record:
+/// Envoy sends them behind what the first request has led to.
+fn greeting(event: &Event) -> bool {
+    let unread = event.status.is_none() && event.protocol == Some(Protocol::Tls);
+    let written = matches!(event.kind, Kind::Response | Kind::DownWrite);
+    unread && written && event.exchange.number == 1 && event.response_bytes < GREETING
 }
 
 fn ended(event: &Event) -> Said {
@@ -66,6 +80,11 @@ fn ended(event: &Event) -> Said {
     if event.flags.any(flag::COMPLETE) || answered || event.phase == Phase::Idle {
         Said::Nothing
     } else if event.flags.any(flag::FIN_IN | flag::RST_IN) {
+        // Whether it had got its answer cannot be read.
+        let unread = event.protocol != Some(Protocol::Http1) && event.phase == Phase::Response;
+        if unread {
+            return Said::Nothing;
+        }
         Said::Aborted
     } else {
         Said::Cut
@@ -200,6 +219,8 @@ impl Attempt<'_> {
             }
             Said::Error => true,
             Said::Bytes if self.retried_before(client.time) || self.lag(client) > AT_ONCE => false,
+            // Where a request may go on elsewhere, only the thread's very next step is its answer.
+            Said::Bytes if self.strays() && client.prev != Some(event.exchange) => false,
             // What comes before a failure is its answer only where the controller gives up.
             Said::Bytes if client.time < event.time && !self.timed_out() => false,
             Said::Bytes if event.kind == Kind::Response => client.time >= event.time,
@@ -214,6 +235,11 @@ impl Attempt<'_> {
                 event.kind == Kind::GaveUp || by_timer
             }
         }
+    }
+
+    /// Whether the request may go on in another thread.
+    fn strays(&self) -> bool {
+        !self.bound && self.event.kind != Kind::Response
     }
 
     fn timed_out(&self) -> bool {
@@ -261,7 +287,8 @@ impl Attempt<'_> {
             Said::Success => client.time >= event.time,
             Said::Bytes => {
                 let relayed = event.kind != Kind::Response && event.head_complete();
-                client.time >= event.time && !relayed
+                let late = self.lag(client) > AT_ONCE || self.retried_before(client.time);
+                client.time >= event.time && !relayed && late
             }
             _ => false,
         };
@@ -272,8 +299,15 @@ impl Attempt<'_> {
         match self.same_words(client) {
             Some(true) => Some(lead),
             Some(false) => None,
+            None if self.relays_retry(client) => Some(NO_WORDS),
             None => (lead <= LEAD && !checked).then_some(lead + NO_WORDS),
         }
+    }
+
+    /// Whether this is written right behind the response to the thread's next attempt.
+    fn relays_retry(&self, client: &Event) -> bool {
+        let behind = self.retried.and_then(|time| client.time.checked_sub(time));
+        behind.is_some_and(|behind| behind <= AT_ONCE)
     }
 
     /// Whether an attempt that its thread began at `time`, with these words, tries the same again:

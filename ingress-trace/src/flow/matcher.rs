@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use ingress_trace_common::sample::flag;
 
-use crate::cause::taxonomy::Phase;
+use crate::cause::taxonomy::{Phase, Protocol};
 use crate::event::{Event, ExchangeId, Kind, Leg};
 use crate::finding::Request;
 
@@ -228,12 +228,18 @@ impl Matcher {
                 open.ending = Some(ending);
             }
         }
+        let ended: HashSet<ExchangeId> = pairs
+            .iter()
+            .filter(|(place, _)| batch[place].protocol == Some(Protocol::Http1))
+            .map(|(place, _)| place.1)
+            .collect();
         // Attempts before the last one: what is nobody's last one.
         for (place, failure) in pairs {
             if let Some(client) = batch.remove(&place) {
                 self.join_earlier(failure, client);
             }
         }
+        batch.retain(|(_, exchange), _| !ended.contains(exchange));
         for client in batch.into_values() {
             self.left_over(client, flows);
         }
@@ -256,8 +262,11 @@ impl Matcher {
         pairs.sort_unstable();
         let (mut clients, mut failures) = (HashSet::new(), HashSet::new());
         pairs.retain(|(_, client, failure)| {
-            let free = !clients.contains(client) && !failures.contains(failure);
-            free && clients.insert(*client) && failures.insert(*failure)
+            // Where answers can be read, an exchange has one ending.
+            let readable = batch[client].protocol == Some(Protocol::Http1);
+            let one = (if readable { 0 } else { client.0 }, client.1);
+            let free = !clients.contains(&one) && !failures.contains(failure);
+            free && clients.insert(one) && failures.insert(*failure)
         });
         pairs
             .into_iter()

@@ -202,6 +202,7 @@ fn bytes_that_cannot_be_read_are_an_answer_only_at_once() {
     let bytes = |time, after| Event {
         status: None,
         request: None,
+        response_bytes: 300,
         protocol: Some(crate::cause::taxonomy::Protocol::Tls),
         ..answer(9, 0, time, after)
     };

@@ -2,7 +2,7 @@
 //! Data only, measured with real traffic; nothing here decides.
 use std::time::Duration;
 
-use super::{Chain, Profile, Retries, RetryOn, Statuses};
+use super::{Chain, Profile, Retries, RetryOn, Statuses, Unread};
 use crate::cause::taxonomy::Controller;
 
 /// Caddy.
@@ -24,6 +24,10 @@ pub(super) const PROFILE: Profile = Profile {
         no_upstream: None,
         reused_safe: Some(200),
         reused_other: Some(502),
+    },
+    unread: Unread {
+        refuses_streams: false,
+        holds_bodies: false,
     },
     retries: Retries {
         on: &[RetryOn::Reused],

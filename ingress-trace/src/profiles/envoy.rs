@@ -2,7 +2,7 @@
 //! Data only, measured with real traffic; nothing here decides.
 use std::time::Duration;
 
-use super::{Chain, Profile, Retries, Statuses};
+use super::{Chain, Profile, Retries, Statuses, Unread};
 use crate::cause::taxonomy::Controller;
 
 /// Envoy.
@@ -24,6 +24,10 @@ pub(super) const PROFILE: Profile = Profile {
         no_upstream: Some(503),
         reused_safe: Some(503),
         reused_other: Some(503),
+    },
+    unread: Unread {
+        refuses_streams: false,
+        holds_bodies: false,
     },
     // Plain routes have none; Istio adds two.
     retries: Retries {

@@ -2,7 +2,7 @@
 //! Data only, measured with real traffic; nothing here decides.
 use std::time::Duration;
 
-use super::{Chain, Profile, Retries, RetryOn, Statuses};
+use super::{Chain, Profile, Retries, RetryOn, Statuses, Unread};
 use crate::cause::taxonomy::Controller;
 
 /// HAProxy.
@@ -24,6 +24,10 @@ pub(super) const PROFILE: Profile = Profile {
         no_upstream: Some(503),
         reused_safe: None,
         reused_other: None,
+    },
+    unread: Unread {
+        refuses_streams: true,
+        holds_bodies: false,
     },
     retries: Retries {
         on: &[RetryOn::Connect],

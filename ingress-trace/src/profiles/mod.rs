@@ -28,6 +28,8 @@ pub struct Profile {
     pub read_timers: &'static [Duration],
     /// What it answers to a fault.
     pub statuses: Statuses,
+    /// What is not known of its answers on legs that cannot be read.
+    pub unread: Unread,
     /// What it tries again by default.
     pub retries: Retries,
     /// How a failed attempt is joined to its client.
@@ -59,6 +61,15 @@ pub struct Statuses {
     pub reused_safe: Option<u16>,
     /// The same for other methods (POST).
     pub reused_other: Option<u16>,
+}
+
+/// What a client under TLS or HTTP/2 may get instead of the status, so that none is told.
+#[derive(Debug, Default)]
+pub struct Unread {
+    /// HTTP/2 streams are reset without a status where no complete head came from the backend.
+    pub refuses_streams: bool,
+    /// A body that is cut short may be given up with all that was kept of it.
+    pub holds_bodies: bool,
 }
 
 /// What a data plane tries again by default, and how often.

@@ -2,7 +2,7 @@
 //! Data only, measured with real traffic; nothing here decides.
 use std::time::Duration;
 
-use super::{Chain, Profile, Retries, RetryOn, Statuses};
+use super::{Chain, Profile, Retries, RetryOn, Statuses, Unread};
 use crate::cause::taxonomy::Controller;
 
 /// nginx and its relatives.
@@ -29,6 +29,10 @@ pub(super) const PROFILE: Profile = Profile {
         no_upstream: None,
         reused_safe: Some(502),
         reused_other: Some(502),
+    },
+    unread: Unread {
+        refuses_streams: false,
+        holds_bodies: false,
     },
     retries: Retries {
         on: &[RetryOn::Connect, RetryOn::NoAnswer],

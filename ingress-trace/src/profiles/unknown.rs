@@ -1,6 +1,6 @@
 //! In: nothing. Out: the profile of a controller that is none of the known ones: it says nothing.
 //! Must not assume any status, timer or retry.
-use super::{Chain, Profile, Retries, Statuses};
+use super::{Chain, Profile, Retries, Statuses, Unread};
 use crate::cause::taxonomy::Controller;
 
 /// Any other controller.
@@ -22,6 +22,10 @@ pub(super) const PROFILE: Profile = Profile {
         no_upstream: None,
         reused_safe: None,
         reused_other: None,
+    },
+    unread: Unread {
+        refuses_streams: false,
+        holds_bodies: false,
     },
     retries: Retries {
         on: &[],
