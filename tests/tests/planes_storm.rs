@@ -6,9 +6,10 @@ use std::sync::Mutex;
 use std::thread;
 
 use anyhow::{Context, Result};
-use tests::agent::Finding;
+use tests::agent::{Agent, Finding};
 use tests::edge::pause;
 use tests::expect::Differences;
+use tests::metrics::Page;
 use tests::planes::client::{Client, Connection, Got};
 use tests::planes::{NONE, Plane, Way, World, each};
 
@@ -113,7 +114,20 @@ fn client(world: &World, client: Client, number: usize, truth: &Mutex<Truth>) ->
     Ok(())
 }
 
-fn storm(world: &World, kind: Client) -> Result<Truth> {
+/// Sends it; the truth, and how many exchanges there were but for failed connects.
+fn storm(world: &mut World, kind: Client) -> Result<(Truth, u64)> {
+    let before = read(world)?;
+    let truth = clients(world, kind)?;
+    Ok((truth, read(world)? - before))
+}
+
+/// Requests that the backends have read.
+fn read(world: &mut World) -> Result<u64> {
+    let seen = world.backends.seen()?;
+    Ok(seen.values().map(|seen| seen.requests).sum())
+}
+
+fn clients(world: &World, kind: Client) -> Result<Truth> {
     let truth = Mutex::new(Truth::new());
     let results: Vec<Result<()>> = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
@@ -129,6 +143,29 @@ fn storm(world: &World, kind: Client) -> Result<Truth> {
     });
     results.into_iter().collect::<Result<Vec<_>>>()?;
     Ok(truth.into_inner().expect("no client panics"))
+}
+
+fn note(differences: &Mutex<Differences>, holds: bool, text: impl FnOnce() -> String) {
+    let mut differences = differences.lock().expect("no thread panics with it");
+    differences.check(holds, text);
+}
+
+/// Every exchange and every failed connect must be counted, whatever is told of it.
+fn counted(
+    agent: &Agent,
+    plane: Plane,
+    truth: &Truth,
+    exchanges: u64,
+    differences: &Mutex<Differences>,
+) -> Result<()> {
+    let (least, most) = expected(plane, truth)["connect_refused"];
+    let range = exchanges + least as u64..=exchanges + most as u64;
+    let count = |page: &Page| page.count("ingress_trace_upstream_exchanges_total", &[]);
+    let page = agent.metric("all exchanges", |page| count(page) >= *range.start())?;
+    note(differences, range.contains(&count(&page)), || {
+        format!("{plane:?}: {} exchanges, not {range:?}", count(&page))
+    });
+    Ok(())
 }
 
 /// What was said of the requests.
@@ -194,10 +231,25 @@ fn judge(plane: Plane, truth: &Truth, findings: &[Finding]) -> Tally {
 
 #[test]
 fn a_storm_of_plaintext_clients_is_told_request_by_request() -> Result<()> {
+    let differences = Mutex::new(Differences::default());
     let tallies = each(|plane| {
-        let world = World::new(plane)?;
+        let mut world = World::new(plane)?;
         let agent = world.agent()?;
-        let truth = storm(&world, Client::Plain)?;
+        let (truth, exchanges) = storm(&mut world, Client::Plain)?;
+        counted(&agent, plane, &truth, exchanges, &differences)?;
+        world.mark(&agent)?;
+        let page = agent.metrics()?;
+        let left = truth
+            .values()
+            .filter(|one| one.kind.told == Told::Left)
+            .count() as u64;
+        let aborts = page.count("ingress_trace_client_aborts_total", &[]);
+        // HAProxy finishes the exchange. A request that had not gone upstream yet aborts nothing.
+        let holds = aborts <= left && aborts * 10 >= left * 9;
+        let holds = plane == Plane::Haproxy || holds;
+        note(&differences, holds, || {
+            format!("{plane:?}: {aborts} aborts of {left}")
+        });
         let findings = world.others(agent)?;
         println!(
             "{plane:?}: {} requests, {} findings",
@@ -206,7 +258,7 @@ fn a_storm_of_plaintext_clients_is_told_request_by_request() -> Result<()> {
         );
         Ok((plane, judge(plane, &truth, &findings)))
     })?;
-    let mut differences = Differences::default();
+    let mut differences = differences.into_inner().expect("no thread panics with it");
     for (plane, tally) in tallies {
         println!("{plane:?}: {tally:#?}");
         let alarms: usize = tally.alarms.values().sum();
@@ -240,13 +292,15 @@ fn expected(plane: Plane, truth: &Truth) -> BTreeMap<&'static str, (usize, usize
 
 #[test]
 fn a_storm_of_tls_clients_is_counted() -> Result<()> {
+    let differences = Mutex::new(Differences::default());
     let told = each(|plane| {
-        let world = World::new(plane)?;
+        let mut world = World::new(plane)?;
         let agent = world.agent()?;
-        let truth = storm(&world, Client::Tls)?;
+        let (truth, exchanges) = storm(&mut world, Client::Tls)?;
+        counted(&agent, plane, &truth, exchanges, &differences)?;
         Ok((plane, truth, world.others(agent)?))
     })?;
-    let mut differences = Differences::default();
+    let mut differences = differences.into_inner().expect("no thread panics with it");
     for (plane, truth, findings) in told {
         let expected = expected(plane, &truth);
         let mut found: BTreeMap<&str, usize> = BTreeMap::new();

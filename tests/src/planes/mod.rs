@@ -412,6 +412,9 @@ fn write(folder: &Path, name: &str, text: &impl ToString) -> Result<()> {
         .with_context(|| format!("failed to write {name}"))
 }
 
+/// A request for an endpoint that refuses.
+const MARKER: &str = "/refused/marker";
+
 /// A bed with this data plane as its ingress.
 pub struct World {
     /// The backends' program.
@@ -444,15 +447,21 @@ impl World {
         agent::Agent::start_with(self.bed.folder(), &target)
     }
 
-    /// Sends a request that is known to fail, waits for its finding, ends the agent, and gives all
-    /// other findings: whatever it made of the traffic so far.
+    /// Marks the traffic's end, ends the agent, and gives all findings but the marker's: whatever it
+    /// made of the traffic so far.
     pub fn others(&self, agent: agent::Agent) -> Result<Vec<agent::Finding>> {
-        let marker = format!("/{}/marker", Fault::Refused.word());
-        plain::get(&self.bed, self.at(Listener::Plain), &marker)?;
-        agent.finding("the marker's finding", |finding| finding.path() == marker)?;
+        self.mark(&agent)?;
         let mut all = agent.stop()?;
-        all.retain(|finding| finding.path() != marker);
+        all.retain(|finding| finding.path() != MARKER);
         Ok(all)
+    }
+
+    /// Sends a request that is known to fail, and waits for its finding: what was clear before it
+    /// is told by then.
+    pub fn mark(&self, agent: &agent::Agent) -> Result<()> {
+        plain::get(&self.bed, self.at(Listener::Plain), MARKER)?;
+        agent.finding("the marker's finding", |finding| finding.path() == MARKER)?;
+        Ok(())
     }
 
     /// The address of a listener.
