@@ -1,6 +1,6 @@
 //! A plain HTTP/1 client on a bed's client host: requests in, what a real client got out. Keeps
 //! to one connection as long as it is asked to, and can go away rudely.
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
@@ -41,28 +41,45 @@ pub enum Leave {
     Reset,
 }
 
-/// One connection of a client.
-pub struct Connection {
-    reader: BufReader<TcpStream>,
+/// A TCP connection from the client host, with [`PATIENCE`].
+pub fn connect(bed: &Bed, to: SocketAddr) -> Result<TcpStream> {
+    let stream = bed.inside(Host::Client, || {
+        TcpStream::connect_timeout(&to, PATIENCE)
+            .with_context(|| format!("failed to connect to {to}"))
+    })?;
+    stream.set_nodelay(true).context("failed to set nodelay")?;
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .context("failed to set timeout")?;
+    stream
+        .set_write_timeout(Some(PATIENCE))
+        .context("failed to set timeout")?;
+    Ok(stream)
+}
+
+/// One connection of a client, over TCP or what is on top of it.
+pub struct Connection<S = TcpStream> {
+    reader: BufReader<S>,
+    /// The stream's own: open as long as it is.
+    socket: RawFd,
 }
 
 impl Connection {
     /// Connects from the client host.
     pub fn open(bed: &Bed, to: SocketAddr) -> Result<Self> {
-        let stream = bed.inside(Host::Client, || {
-            TcpStream::connect_timeout(&to, PATIENCE)
-                .with_context(|| format!("failed to connect to {to}"))
-        })?;
-        stream.set_nodelay(true).context("failed to set nodelay")?;
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .context("failed to set timeout")?;
-        stream
-            .set_write_timeout(Some(PATIENCE))
-            .context("failed to set timeout")?;
-        Ok(Self {
+        let stream = connect(bed, to)?;
+        let socket = stream.as_raw_fd();
+        Ok(Self::over(stream, socket))
+    }
+}
+
+impl<S: io::Read + io::Write> Connection<S> {
+    /// Speaks HTTP over this stream, which ends with this socket.
+    pub fn over(stream: S, socket: RawFd) -> Self {
+        Self {
             reader: BufReader::new(stream),
-        })
+            socket,
+        }
     }
 
     /// Sends bytes as they are.
@@ -100,9 +117,7 @@ impl Connection {
     pub fn leave(self, how: Leave) -> Result<()> {
         match how {
             Leave::Fin => Ok(()),
-            Leave::Reset => {
-                abort_on_close(self.reader.get_ref().as_raw_fd()).context("failed to abort")
-            }
+            Leave::Reset => abort_on_close(self.socket).context("failed to abort"),
         }
     }
 }

@@ -13,8 +13,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::bed::Bed;
-use crate::client::PATIENCE;
-use crate::https::{NAME, config, connect};
+use crate::client::{PATIENCE, connect};
+use crate::https::{NAME, config};
 
 /// What a client got for one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,5 @@
-//! TLS 1.3 on a bed's client host without a process per connection: requests of HTTP/1.1 in, what
-//! the client got out. Trusts any certificate: the bed makes its own.
-use std::io::{BufReader, Write};
+//! TLS 1.3 on a bed's client host, without a process per connection: an address in, a connection
+//! for HTTP/1.1 or the settings for HTTP/2 out. Trusts any certificate: the bed makes its own.
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -15,9 +14,8 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
 };
 
-use crate::bed::{Bed, Host};
-use crate::client::{Leave, PATIENCE, abort_on_close, request};
-use crate::response::{self, Answer};
+use crate::bed::Bed;
+use crate::client::{Connection, connect};
 
 /// The name that clients ask for.
 pub const NAME: &str = "shop.example";
@@ -74,62 +72,14 @@ pub fn config(protocol: &[u8]) -> Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// A TCP connection from the client host.
-pub fn connect(bed: &Bed, to: SocketAddr) -> Result<TcpStream> {
-    let stream = bed.inside(Host::Client, || {
-        TcpStream::connect_timeout(&to, PATIENCE)
-            .with_context(|| format!("failed to connect to {to}"))
-    })?;
-    stream.set_nodelay(true).context("failed to set nodelay")?;
-    Ok(stream)
-}
+/// TLS over TCP.
+pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-/// One TLS connection of a client that speaks HTTP/1.1.
-pub struct Connection {
-    reader: BufReader<StreamOwned<ClientConnection, TcpStream>>,
-}
-
-impl Connection {
-    /// Connects from the client host.
-    pub fn open(bed: &Bed, to: SocketAddr) -> Result<Self> {
-        let stream = connect(bed, to)?;
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .context("failed to set timeout")?;
-        let name = ServerName::try_from(NAME).context("failed to read the server's name")?;
-        let tls =
-            ClientConnection::new(config(b"http/1.1")?, name).context("failed to begin TLS")?;
-        Ok(Self {
-            reader: BufReader::new(StreamOwned::new(tls, stream)),
-        })
-    }
-
-    /// Sends bytes as they are.
-    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.reader
-            .get_mut()
-            .write_all(bytes)
-            .context("failed to send")
-    }
-
-    /// Reads the next response.
-    pub fn answer(&mut self) -> Result<Answer> {
-        response::read(&mut self.reader, false).context("failed to read response")
-    }
-
-    /// GET on a connection that stays open.
-    pub fn get(&mut self, path: &str) -> Result<Answer> {
-        self.send(request("GET", path, "").as_bytes())?;
-        self.answer()
-    }
-
-    /// Closes the connection.
-    pub fn leave(self, how: Leave) -> Result<()> {
-        match how {
-            Leave::Fin => Ok(()),
-            Leave::Reset => {
-                abort_on_close(self.reader.get_ref().sock.as_raw_fd()).context("failed to abort")
-            }
-        }
-    }
+/// Connects from the client host, to speak HTTP/1.1 under TLS.
+pub fn open(bed: &Bed, to: SocketAddr) -> Result<Connection<Stream>> {
+    let stream = connect(bed, to)?;
+    let socket = stream.as_raw_fd();
+    let name = ServerName::try_from(NAME).context("failed to read the server's name")?;
+    let tls = ClientConnection::new(config(b"http/1.1")?, name).context("failed to begin TLS")?;
+    Ok(Connection::over(StreamOwned::new(tls, stream), socket))
 }

@@ -1,5 +1,7 @@
 //! The three kinds of clients that a data plane has: a request in, what the client got out, in one
 //! type for all. One connection per request; what needs more uses the clients' own modules.
+use std::io::{Read, Write};
+
 use anyhow::{Result, bail};
 use h2::Reason;
 
@@ -86,7 +88,7 @@ pub enum Connection {
     /// In plaintext.
     Plain(client::Connection),
     /// Under TLS.
-    Tls(Box<https::Connection>),
+    Tls(Box<client::Connection<https::Stream>>),
     /// HTTP/2 under TLS.
     H2(http2::Connection),
 }
@@ -97,7 +99,7 @@ impl Connection {
         let (bed, to) = (&world.bed, world.at(listener));
         Ok(match client {
             Client::Plain => Self::Plain(client::Connection::open(bed, to)?),
-            Client::Tls => Self::Tls(Box::new(https::Connection::open(bed, to)?)),
+            Client::Tls => Self::Tls(Box::new(https::open(bed, to)?)),
             Client::H2 => Self::H2(http2::Connection::open(bed, to)?),
         })
     }
@@ -124,21 +126,20 @@ impl Connection {
 
     fn send(&mut self, method: &str, path: &str, headers: &str, body: &'static str) -> Result<Got> {
         let head = || client::request(method, path, headers) + body;
-        Ok(match self {
-            Self::Plain(connection) => {
-                connection.send(head().as_bytes())?;
-                connection.answer()?.into()
+        match self {
+            Self::Plain(connection) => exchange(connection, &head()),
+            Self::Tls(connection) => exchange(connection, &head()),
+            Self::H2(connection) => {
+                let stream = connection.ask(method, path, body.as_bytes())?;
+                Ok(stream.answer()?.into())
             }
-            Self::Tls(connection) => {
-                connection.send(head().as_bytes())?;
-                connection.answer()?.into()
-            }
-            Self::H2(connection) => connection
-                .ask(method, path, body.as_bytes())?
-                .answer()?
-                .into(),
-        })
+        }
     }
+}
+
+fn exchange<S: Read + Write>(on: &mut client::Connection<S>, request: &str) -> Result<Got> {
+    on.send(request.as_bytes())?;
+    Ok(on.answer()?.into())
 }
 
 impl World {
