@@ -160,12 +160,12 @@ async fn people(State(shown): State<Shown>) -> impl IntoResponse {
     ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(html))
 }
 
-async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
+async fn metrics(State(shown): State<Shown>) -> Result<impl IntoResponse, StatusCode> {
     shown.freshen().await;
-    (
-        [(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)],
-        shown.metrics.encode(),
-    )
+    // Megabytes of text where there are many backends: the ring must not wait for that.
+    let text = tokio::task::spawn_blocking(move || shown.metrics.encode()).await;
+    let text = text.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
 }
 
 #[derive(Deserialize)]
