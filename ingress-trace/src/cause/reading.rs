@@ -104,6 +104,7 @@ fn connect_outcome(flow: &Flow, controller: Controller, timers: &Timers) -> Opti
         None => {
             let by_timer = match flow.ending {
                 Ending::Aborted | Ending::NoClient => false,
+                _ if too_young(flow) => timers.agrees(controller, Timer::Connect, age(event)),
                 Ending::Answered(_) | Ending::Cut(_) | Ending::Retried(_) => true,
                 Ending::Unknown => timers.agrees(controller, Timer::Connect, age(event)),
             };
@@ -160,6 +161,13 @@ fn timeout(event: &Event) -> Outcome {
 /// Shortest time that a controller waits for a backend before it gives up: timers are longer.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// Whether it gave up before any timer that a controller has, without telling so in an answer that
+/// can be read: its client has left, whoever got the bytes that came next.
+fn too_young(flow: &Flow) -> bool {
+    let told = matches!(&flow.ending, Ending::Answered(down) if down.status >= Some(500));
+    !told && age(&flow.failure) < PATIENCE
+}
+
 /// The controller closed its side: a timer, a response it does not accept, or a client that left.
 fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outcome> {
     let event = &flow.failure;
@@ -168,6 +176,7 @@ fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outco
     if phase(event) == Phase::Request {
         let failed = match &flow.ending {
             Ending::Aborted | Ending::NoClient => false,
+            _ if too_young(flow) => timer(),
             // An answer below 500 is about the client's own request (a body too large, ...). Where
             // neither leg can be read, a controller that gives up at once has had its answer.
             Ending::Answered(down) => match down.status {

@@ -82,8 +82,15 @@ fn a_connect_given_up_is_a_timeout_only_if_the_client_or_a_timer_says_so() {
         outcome(connect(None), answered(Some(504))),
         Some(Outcome::ConnectTimeout)
     );
+    // Before any timer that a controller has, its client had left, whoever came next.
+    assert_eq!(outcome(connect(None), Ending::Retried(Some(200))), None);
+    assert_eq!(outcome(connect(None), answered(None)), None);
+    let waited = Event {
+        connect_time: Some(AT - 401 * MS),
+        ..connect(None)
+    };
     assert_eq!(
-        outcome(connect(None), Ending::Retried(Some(200))),
+        outcome(waited, Ending::Retried(Some(200))),
         Some(Outcome::ConnectTimeout)
     );
     assert_eq!(outcome(connect(None), Ending::Aborted), None);
