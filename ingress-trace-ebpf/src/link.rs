@@ -55,7 +55,8 @@ pub struct Failing {
     pub time: u64,
     /// How many there were.
     pub number: u32,
-    /// Whether a data plane is watched that needs it (1, set by the agent) or not (0).
+    /// Whether a data plane is watched that needs it (set by the agent): 0 none, 1 one that moves
+    /// requests between threads, 2 one that keeps them on theirs.
     pub wanted: u32,
 }
 
@@ -146,9 +147,10 @@ pub fn pending(time: u64) -> bool {
     }
 }
 
-/// The failed attempt that the current thread released, taken out: what comes first is what follows.
+/// The failed attempt that the current thread released, taken out unless it is to be kept: what comes
+/// first is what follows.
 #[inline(always)]
-pub fn take(time: u64) -> Option<Released> {
+pub fn take(time: u64, keep: bool) -> Option<Released> {
     let (tid, _) = Task::current().ids();
     let slot = RELEASED.get_ptr_mut(tid & (THREADS - 1))?;
     // SAFETY: a live map value, as in `finish`.
@@ -156,8 +158,10 @@ pub fn take(time: u64) -> Option<Released> {
     if slot.tid != tid {
         return None;
     }
-    slot.tid = 0;
     let released = *slot;
+    if !keep {
+        slot.tid = 0;
+    }
     if released.time + WAIT > time {
         Some(released)
     } else {
@@ -165,8 +169,8 @@ pub fn take(time: u64) -> Option<Released> {
     }
 }
 
-/// Most bytes of a server's first frames of HTTP/2.
-const GREETING: u64 = 128;
+/// Most bytes of session tickets and a server's first frames of HTTP/2.
+const GREETING: u64 = 1024;
 
 /// How long the answers to clients that waited while something failed are told, in nanoseconds: as
 /// long as retries are followed.
@@ -193,16 +197,16 @@ const PATIENCE: u64 = 100_000_000;
 /// Whether a client's answer came so late after what was before that it may be a timer's.
 #[inline(always)]
 pub fn patient(before: u64, time: u64) -> bool {
-    before != 0 && time.wrapping_sub(before) >= PATIENCE && wanted()
+    before != 0 && time.wrapping_sub(before) >= PATIENCE && wanted() != 0
 }
 
-/// Whether a data plane is watched that is joined by times.
+/// See [`Failing::wanted`].
 #[inline(always)]
-pub fn wanted() -> bool {
+pub fn wanted() -> u32 {
     match FAILING.get_ptr(0) {
         // SAFETY: a live map value.
-        Some(failing) => unsafe { core::ptr::read_volatile(&raw const (*failing).wanted) != 0 },
-        None => false,
+        Some(failing) => unsafe { core::ptr::read_volatile(&raw const (*failing).wanted) },
+        None => 0,
     }
 }
 
@@ -228,9 +232,18 @@ pub fn waited(conn: &mut Conn, time: u64) -> bool {
     if time.wrapping_sub(failed) > STRADDLE {
         return false;
     }
-    // Its first bytes may be no more than a greeting: the answer is told, too.
-    if conn.proto == proto::HTTP1 || conn.response_bytes >= GREETING {
+    if !greets(conn) {
         conn.told = number;
     }
     true
+}
+
+/// Whether what is written now may be no more than session tickets and SETTINGS, which Envoy sends
+/// behind whatever the first requests have led to: it takes no note, and what follows is told, too.
+#[inline(always)]
+pub fn greets(conn: &Conn) -> bool {
+    conn.proto != proto::HTTP1
+        && conn.exchange <= 2
+        && conn.response_bytes < GREETING
+        && wanted() == 2
 }

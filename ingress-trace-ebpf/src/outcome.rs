@@ -130,7 +130,7 @@ pub fn downstream_released(conn: &mut Conn, time: u64) {
         count(conn, counted::ABORT, 0, 0);
     }
     let mut tell = (open || unsure) && conn.has(flag::JOINED);
-    if open && !gone && conn.phase == phase::RESPONSE && link::wanted() {
+    if open && !gone && conn.phase == phase::RESPONSE && link::wanted() != 0 {
         tell = true; // cut by the controller: HAProxy does so before it gives its backend up
     }
     // What ends in the middle cannot be told on a leg that cannot be read.
@@ -139,7 +139,7 @@ pub fn downstream_released(conn: &mut Conn, time: u64) {
         tell = true;
     }
     if link::pending(time)
-        && let Some(released) = link::take(time)
+        && let Some(released) = link::take(time, false)
     {
         conn.prev_cookie = released.cookie;
         conn.prev_exchange = released.exchange;

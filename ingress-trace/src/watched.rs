@@ -54,8 +54,8 @@ pub struct Watched {
     owners: HashMap<u64, Owner>,
     names: HashSet<String>,
     reported: HashSet<String>,
-    /// Whether the kernel side tells of clients that waited while something failed.
-    tells_clients: bool,
+    /// For whose sake the kernel side tells of clients that waited while something failed.
+    tells_clients: Vec<Chain>,
     /// Per target: exchanges without a readable status so far, and when that last grew.
     unreadable: HashMap<u64, (u64, u64)>,
     /// When `unreadable` was brought up to date, monotonic nanoseconds.
@@ -77,7 +77,7 @@ impl Watched {
             owners: HashMap::new(),
             names: HashSet::new(),
             reported: HashSet::new(),
-            tells_clients: false,
+            tells_clients: Vec::new(),
             unreadable: HashMap::new(),
             noted: 0,
             gap: Gap::default(),
@@ -118,9 +118,12 @@ impl Watched {
     }
 
     fn enter(&mut self, target: Target) -> Result<()> {
-        if !self.tells_clients && profiles::of(target.controller).chains != Chain::Adjacent {
-            self.probe.tell_clients()?;
-            self.tells_clients = true;
+        let chains = profiles::of(target.controller).chains;
+        let new = !self.tells_clients.contains(&chains);
+        if chains != Chain::Adjacent && new {
+            self.tells_clients.push(chains);
+            let bound = self.tells_clients.contains(&Chain::Thread);
+            self.probe.tell_clients(bound)?;
         }
         self.probe.attach(target.id, &target.cgroup)?;
         let adopted = self.adopt(&target);

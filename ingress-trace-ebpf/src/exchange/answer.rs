@@ -104,7 +104,7 @@ extern "C" fn same_request(conn: *const Conn, finished: *const link::Finished) -
 /// Takes what this thread released, if anything, as the reason of what it now does downstream.
 #[inline(always)]
 pub(super) fn join(conn: &mut Conn, time: u64) -> bool {
-    let Some(released) = link::take(time) else {
+    let Some(released) = link::take(time, link::greets(conn)) else {
         return false;
     };
     conn.prev_cookie = released.cookie;

@@ -146,7 +146,7 @@ pub(super) fn reset_response(conn: &mut Conn) {
 /// This attempt follows the one that its thread has just released: says so.
 #[inline(always)]
 pub fn follow(conn: &mut Conn, time: u64) {
-    if let Some(released) = link::take(time) {
+    if let Some(released) = link::take(time, false) {
         conn.prev_cookie = released.cookie;
         conn.prev_exchange = released.exchange;
         emit(conn, kind::RETRY, &Moment::at(time, true));

@@ -52,9 +52,9 @@ impl Timers {
     }
 }
 
-/// Timers fire late, hardly ever early: a tick before, two hundredths (at least 40 ms) after.
+/// Timers fire late, hardly ever early: a tick before, two hundredths (at least 60 ms) after.
 fn near(timer: Duration, age: Duration) -> bool {
-    let late = (timer / 50).max(Duration::from_millis(40));
+    let late = (timer / 50).max(Duration::from_millis(60));
     age + Duration::from_millis(5) >= timer && age <= timer + late
 }
 

@@ -12,8 +12,8 @@ use crate::finding::Request;
 /// A controller answers for a failure at once; on a leg that cannot be read, what comes later is
 /// the answer of a retry.
 const AT_ONCE: u64 = 5_000_000;
-/// Most bytes of a server's first frames under TLS; an error under HTTP/1.1 has more.
-const GREETING: u64 = 128;
+/// No retry succeeds that soon.
+const NEXT: u64 = 1_000_000;
 /// A controller connects at once, too.
 const LEAD: u64 = 2_000_000;
 /// Between letting go of an attempt and the next one for the same request, where nothing came between.
@@ -59,20 +59,11 @@ pub fn said(event: &Event) -> Said {
         }
         // A handshake's, while nothing was asked, are no answer.
         Kind::DownWrite if event.phase == Phase::Idle => Said::Nothing,
-        _ if greeting(event) => Said::Nothing,
         Kind::DownWrite if event.protocol != Some(Protocol::Http1) => Said::Bytes,
         Kind::Response => Said::Bytes,
         Kind::DownEnd => ended(event),
         _ => Said::Nothing,
     }
-}
-
-/// Whether this may be no more than the server's SETTINGS (RFC 9113 section 3.4) in a TLS record:
-/// Envoy sends them behind what the first request has led to.
-fn greeting(event: &Event) -> bool {
-    let unread = event.status.is_none() && event.protocol == Some(Protocol::Tls);
-    let written = matches!(event.kind, Kind::Response | Kind::DownWrite);
-    unread && written && event.exchange.number == 1 && event.response_bytes < GREETING
 }
 
 fn ended(event: &Event) -> Said {
@@ -220,7 +211,7 @@ impl Attempt<'_> {
             Said::Error => true,
             Said::Bytes if self.retried_before(client.time) || self.lag(client) > AT_ONCE => false,
             // Where a request may go on elsewhere, only the thread's very next step is its answer.
-            Said::Bytes if self.strays() && client.prev != Some(event.exchange) => false,
+            Said::Bytes if self.strays() && !self.next_step(client) => false,
             // What comes before a failure is its answer only where the controller gives up.
             Said::Bytes if client.time < event.time && !self.timed_out() => false,
             Said::Bytes if event.kind == Kind::Response => client.time >= event.time,
@@ -235,6 +226,11 @@ impl Attempt<'_> {
                 event.kind == Kind::GaveUp || by_timer
             }
         }
+    }
+
+    /// Whether the thread wrote this right after it had let go of the attempt.
+    fn next_step(&self, client: &Event) -> bool {
+        client.prev == Some(self.event.exchange) && self.lag(client) <= NEXT
     }
 
     /// Whether the request may go on in another thread.

@@ -5,13 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::Bound;
 
-use ingress_trace_common::sample::flag;
-
 use crate::cause::taxonomy::{Phase, Protocol};
 use crate::event::{Event, ExchangeId, Kind, Leg};
-use crate::finding::Request;
 
-use super::fit::{self, Attempt, BEHIND, Said, said};
+use super::fit::{self, BEHIND, Said, said};
+use super::open::{Open, Retry};
 use super::{Ending, Flow, MOST_OPEN, Waits, is_failure};
 
 /// A client's error follows the failure at once, or stands before the close that ends a wait.
@@ -20,72 +18,7 @@ const NEAR: u64 = 100_000_000;
 /// The same where the kernel side saw one thread do both.
 const LINKED: u64 = 2_000_000_000;
 
-/// Two clients that are this near each other cannot be told apart by time alone.
-const UNCLEAR: u64 = 500_000;
-
 type Place = (u64, ExchangeId);
-
-/// A failed attempt.
-#[derive(Debug)]
-struct Open {
-    failure: Event,
-    bound: bool,
-    released: Option<u64>,
-    thread: Option<u32>,
-    /// What its thread tried next.
-    retry: Option<ExchangeId>,
-    /// When that got a response.
-    retried: Option<u64>,
-    ending: Option<Ending>,
-    /// The nearest success that may hide it.
-    hidden: Option<Hidden>,
-    /// Whether any client may have waited for it.
-    awaited: bool,
-}
-
-/// A success that may hide a failure.
-#[derive(Debug)]
-struct Hidden {
-    distance: u64,
-    status: Option<u16>,
-    /// What was asked; none where another success is as near.
-    request: Option<Request>,
-}
-
-impl Open {
-    fn hide(&mut self, distance: u64, client: &Event) {
-        let best = self.hidden.as_ref().map_or(u64::MAX, |one| one.distance);
-        let clear = distance.abs_diff(best) > UNCLEAR;
-        if distance < best {
-            self.hidden = Some(Hidden {
-                distance,
-                status: client.status,
-                request: client.request.clone().filter(|_| clear),
-            });
-        } else if let Some(hidden) = &mut self.hidden
-            && !clear
-        {
-            hidden.request = None;
-        }
-    }
-
-    fn attempt(&self) -> Attempt<'_> {
-        Attempt {
-            event: &self.failure,
-            released: self.released,
-            thread: self.thread,
-            bound: self.bound,
-            retried: self.retried,
-        }
-    }
-}
-
-/// An attempt that began on the thread which had just released a failed one, and what it got.
-#[derive(Debug)]
-struct Retry {
-    began: u64,
-    answer: Option<Event>,
-}
 
 /// Joins events to flows. Bounded by [`MOST_OPEN`].
 #[derive(Debug)]
@@ -158,18 +91,7 @@ impl Matcher {
             _ if self.at.contains_key(&id) => self.evicted += 1,
             _ => {
                 self.at.insert(id, event.time);
-                let gone = event.flags.any(flag::RELEASED);
-                let open = Open {
-                    bound,
-                    released: gone.then_some(event.time),
-                    thread: event.tid,
-                    retry: None,
-                    retried: None,
-                    ending: None,
-                    hidden: None,
-                    awaited: false,
-                    failure: event,
-                };
+                let open = Open::new(event, bound);
                 self.open.insert((open.failure.time, id), open);
             }
         }
@@ -249,6 +171,9 @@ impl Matcher {
     fn pairs(&self, batch: &BTreeMap<Place, Event>) -> Vec<(Place, ExchangeId)> {
         let mut pairs = Vec::new();
         for (place, client) in batch {
+            if self.goes_on(batch, place) {
+                continue;
+            }
             let near = if client.prev.is_some() { LINKED } else { NEAR };
             let from = client.time.saturating_sub(near);
             for open in self.failed_within(from, client.time.saturating_add(BEHIND)) {
@@ -274,6 +199,19 @@ impl Matcher {
             .collect()
     }
 
+    /// Whether more of the first answer on a connection that cannot be read follows: these bytes may
+    /// be session tickets and SETTINGS.
+    fn goes_on(&self, batch: &BTreeMap<Place, Event>, place: &Place) -> bool {
+        let first = place.1.number <= 2 && said(&batch[place]) == Said::Bytes;
+        let until = (place.0.saturating_add(NEAR), LAST);
+        let later = (Bound::Excluded(*place), Bound::Included(until));
+        let more = |clients: &BTreeMap<Place, Event>| {
+            let mut later = clients.range(later);
+            later.any(|(other, event)| other.1 == place.1 && said(event) == Said::Bytes)
+        };
+        first && (more(batch) || more(&self.clients))
+    }
+
     fn failed_within(&self, from: u64, to: u64) -> impl Iterator<Item = &Open> {
         let range = (Bound::Included((from, FIRST)), Bound::Included((to, LAST)));
         self.open.range(range).map(|(_, open)| open)
@@ -294,7 +232,7 @@ impl Matcher {
             .filter(|open| {
                 let attempt = open.attempt();
                 open.retry == Some(failure)
-                    && attempt.tried_again(tried(last), last.failure.request.as_ref())
+                    && attempt.tried_again(last.began(), last.failure.request.as_ref())
                     || attempt.precedes(&last.attempt(), &client, self.is_checked(&open.failure))
             })
             .map(|open| (open.failure.time, open.failure.exchange))
@@ -353,7 +291,10 @@ impl Matcher {
         let from = client.time.saturating_sub(NEAR);
         self.failed_within(from, client.time.saturating_add(BEHIND))
             .filter(|open| open.attempt().shares(client))
-            .min_by_key(|open| open.failure.time.abs_diff(client.time))
+            .min_by_key(|open| {
+                let released = open.released.unwrap_or(open.failure.time);
+                client.time.checked_sub(released).unwrap_or(u64::MAX)
+            })
             .map(|open| open.failure.clone())
     }
 
@@ -485,13 +426,6 @@ impl Matcher {
         self.checked
             .retain(|_, time| time.saturating_add(20 * retry) > now);
     }
-}
-
-/// When an attempt began, whichever connection it used.
-fn tried(open: &Open) -> u64 {
-    let event = &open.failure;
-    let connect = event.connect_time.filter(|_| !event.reused());
-    connect.or(event.request_time).unwrap_or(event.time)
 }
 
 const FIRST: ExchangeId = ExchangeId {

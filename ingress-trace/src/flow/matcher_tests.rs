@@ -1,5 +1,7 @@
 //! In: events as HAProxy, Envoy, Traefik and Caddy cause them. Out: proof of which client each failure
 //! is joined to, and that nothing is claimed where nothing tells.
+use ingress_trace_common::sample::flag;
+
 use super::*;
 use crate::event::Flags;
 use crate::event::example::{MS, THREAD, down, refused, released, up, with};

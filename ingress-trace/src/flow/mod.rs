@@ -6,6 +6,7 @@
 mod fit;
 mod joiner;
 mod matcher;
+mod open;
 
 pub use joiner::Joiner;
 pub use matcher::Matcher;

@@ -81,13 +81,14 @@ impl Probe {
 
 impl Probe {
     /// From now on the answers to clients that waited while an attempt failed are told, too.
-    pub fn tell_clients(&mut self) -> Result<()> {
+    /// `bound`: some of them by controllers that keep a request on one thread.
+    pub fn tell_clients(&mut self, bound: bool) -> Result<()> {
         let map = self
             .ebpf
             .map_mut("FAILING")
             .context("the eBPF object has no map FAILING")?;
         // Time and number of the newest failure, both none yet, and the wish.
-        let wanted = [0u32, 0, 0, 1];
+        let wanted = [0u32, 0, 0, 1 + u32::from(bound)];
         aya::maps::Array::<_, [u32; 4]>::try_from(map)?
             .set(0, wanted, 0)
             .context("failed to write the map of the newest failure")

@@ -1,0 +1,100 @@
+//! In: a failure. Out: what is learnt of it until its ending is known.
+use ingress_trace_common::sample::flag;
+
+use super::Ending;
+use super::fit::Attempt;
+use crate::event::{Event, ExchangeId};
+use crate::finding::Request;
+
+/// Two clients that are this near each other cannot be told apart by time alone.
+const UNCLEAR: u64 = 500_000;
+
+/// A failed attempt.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub failure: Event,
+    /// See [`Attempt::bound`].
+    pub bound: bool,
+    /// When the application let go of it.
+    pub released: Option<u64>,
+    /// The thread that did.
+    pub thread: Option<u32>,
+    /// What its thread tried next.
+    pub retry: Option<ExchangeId>,
+    /// When that got a response.
+    pub retried: Option<u64>,
+    pub ending: Option<Ending>,
+    /// The nearest success that may hide it.
+    pub hidden: Option<Hidden>,
+    /// Whether any client may have waited for it.
+    pub awaited: bool,
+}
+
+/// A success that may hide a failure.
+#[derive(Debug)]
+pub(super) struct Hidden {
+    pub distance: u64,
+    pub status: Option<u16>,
+    /// What was asked; none where another success is as near.
+    pub request: Option<Request>,
+}
+
+impl Open {
+    /// A failure that has just happened.
+    pub fn new(failure: Event, bound: bool) -> Self {
+        let gone = failure.flags.any(flag::RELEASED);
+        Self {
+            bound,
+            released: gone.then_some(failure.time),
+            thread: failure.tid,
+            retry: None,
+            retried: None,
+            ending: None,
+            hidden: None,
+            awaited: false,
+            failure,
+        }
+    }
+
+    /// When the attempt began, whichever connection it used.
+    pub fn began(&self) -> u64 {
+        let event = &self.failure;
+        let connect = event.connect_time.filter(|_| !event.reused());
+        connect.or(event.request_time).unwrap_or(event.time)
+    }
+
+    /// Takes a success that may hide it, where it is the nearest.
+    pub fn hide(&mut self, distance: u64, client: &Event) {
+        let best = self.hidden.as_ref().map_or(u64::MAX, |one| one.distance);
+        let clear = distance.abs_diff(best) > UNCLEAR;
+        if distance < best {
+            self.hidden = Some(Hidden {
+                distance,
+                status: client.status,
+                request: client.request.clone().filter(|_| clear),
+            });
+        } else if let Some(hidden) = &mut self.hidden
+            && !clear
+        {
+            hidden.request = None;
+        }
+    }
+
+    /// As clients are compared with it.
+    pub fn attempt(&self) -> Attempt<'_> {
+        Attempt {
+            event: &self.failure,
+            released: self.released,
+            thread: self.thread,
+            bound: self.bound,
+            retried: self.retried,
+        }
+    }
+}
+
+/// An attempt that began on the thread which had just released a failed one, and what it got.
+#[derive(Debug)]
+pub(super) struct Retry {
+    pub began: u64,
+    pub answer: Option<Event>,
+}
