@@ -1,12 +1,12 @@
 //! In: findings, the kernel's counts and the agent's own state. Out: Prometheus text.
 //! No label ever holds a pod, an address, a client or a URL.
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ingress_trace_common::aggregate::loss;
-use prometheus::core::{Collector, Desc};
+use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, proto};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::series::{self, Metric};
 use crate::cause::taxonomy::{Cause, Visible};
@@ -99,7 +99,7 @@ impl Failure {
 /// Most series of failures: a backend fails in a few ways at most.
 const MOST: usize = 4 * counts::MOST;
 
-/// What the collector reads at a scrape.
+/// What is counted here and read at a scrape.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) counts: Counts,
@@ -109,7 +109,7 @@ pub(super) struct State {
 /// Everything that `/metrics` tells; shared between the agent and the page.
 pub struct Metrics {
     registry: Registry,
-    state: Arc<Mutex<State>>,
+    state: Mutex<State>,
     lost: IntCounterVec,
     hooks: IntGaugeVec,
     pods: IntGauge,
@@ -127,10 +127,9 @@ impl Metrics {
     /// # Panics
     /// When a definition in `series.rs` is wrong; the tests use each one.
     pub fn new() -> Self {
-        let state = Arc::default();
         let metrics = Self {
             registry: Registry::new(),
-            state: Arc::clone(&state),
+            state: Mutex::default(),
             lost: IntCounterVec::new(opts(&series::LOST), series::LOST.labels).expect(VALID),
             hooks: IntGaugeVec::new(opts(&series::HOOK), series::HOOK.labels).expect(VALID),
             pods: IntGauge::with_opts(opts(&series::PODS)).expect(VALID),
@@ -144,7 +143,6 @@ impl Metrics {
         metrics.register(metrics.lost.clone());
         metrics.register(metrics.hooks.clone());
         metrics.register(metrics.pods.clone());
-        metrics.register(Series::new(state));
         metrics.register(ProcessCollector::for_self());
         metrics
     }
@@ -198,9 +196,18 @@ impl Metrics {
     /// # Panics
     /// As [`Metrics::new`].
     pub fn encode(&self) -> String {
-        TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
-            .expect(VALID)
+        let encoder = TextEncoder::new();
+        let mut text = String::new();
+        let mut add = |families: &[_]| encoder.encode_utf8(families, &mut text).expect(VALID);
+        add(&self.registry.gather());
+        for make in series::FAMILIES {
+            // The agent goes on counting while the text is made.
+            let family = make(&self.state());
+            if !family.get_metric().is_empty() {
+                add(&[family]);
+            }
+        }
+        text
     }
 
     fn register(&self, collector: impl Collector + 'static) {
@@ -208,55 +215,16 @@ impl Metrics {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        // Counting goes on after a panic elsewhere: each count stands for itself.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The tests register and encode every metric, and none depends on what the agent sees.
 const VALID: &str = "names and labels of our metrics are valid";
 
-/// Counting goes on after a panic elsewhere: each count stands for itself.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn opts(metric: &Metric) -> Opts {
     Opts::new(metric.name, metric.help)
-}
-
-/// Turns the state into families at each scrape.
-struct Series {
-    descs: Vec<Desc>,
-    state: Arc<Mutex<State>>,
-}
-
-impl Series {
-    fn new(state: Arc<Mutex<State>>) -> Self {
-        let desc = |metric: &&Metric| {
-            let labels = metric.labels.iter().map(ToString::to_string).collect();
-            Desc::new(
-                metric.name.into(),
-                metric.help.into(),
-                labels,
-                HashMap::new(),
-            )
-            .expect(VALID)
-        };
-        Self {
-            descs: series::COUNTED.iter().map(desc).collect(),
-            state,
-        }
-    }
-}
-
-impl Collector for Series {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descs.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<proto::MetricFamily> {
-        series::families(&lock(&self.state))
-    }
 }
 
 #[cfg(test)]
@@ -338,9 +306,6 @@ mod tests {
             counts.observe(entries, labels);
         });
         expect![[r##"
-            # HELP ingress_trace_client_aborts_total Requests that the client left before they were answered
-            # TYPE ingress_trace_client_aborts_total counter
-            ingress_trace_client_aborts_total{controller="nginx"} 1
             # HELP ingress_trace_events_lost_total Events (stage aggregate: counts, stage storage: sockets) that were lost, by stage
             # TYPE ingress_trace_events_lost_total counter
             ingress_trace_events_lost_total{stage="aggregate"} 0
@@ -357,9 +322,13 @@ mod tests {
             # HELP ingress_trace_ingress_pods Ingress pods, or data planes outside of pods, that are watched
             # TYPE ingress_trace_ingress_pods gauge
             ingress_trace_ingress_pods 2
-            # HELP ingress_trace_responses_total Responses to clients whose status was read on the wire
-            # TYPE ingress_trace_responses_total counter
-            ingress_trace_responses_total{controller="nginx",status="502"} 1
+            # HELP ingress_trace_upstream_failures_total Failed upstream exchanges and connection attempts, and errors that the controller answered without any
+            # TYPE ingress_trace_upstream_failures_total counter
+            ingress_trace_upstream_failures_total{controller="nginx",status="",cause="keepalive_race",client_visible="yes",backend_namespace="",backend_service="",backend_port=""} 1
+            ingress_trace_upstream_failures_total{controller="nginx",status="502",cause="keepalive_race",client_visible="yes",backend_namespace="",backend_service="",backend_port="8080"} 1
+            # HELP ingress_trace_upstream_exchanges_total All upstream exchanges and all failed connection attempts
+            # TYPE ingress_trace_upstream_exchanges_total counter
+            ingress_trace_upstream_exchanges_total{controller="nginx",backend_namespace="shop",backend_service="cart",backend_port="8080"} 5
             # HELP ingress_trace_upstream_connect_seconds Time that successful upstream connects took
             # TYPE ingress_trace_upstream_connect_seconds histogram
             ingress_trace_upstream_connect_seconds_bucket{controller="nginx",backend_namespace="shop",backend_service="cart",backend_port="8080",le="0.0025"} 0
@@ -367,13 +336,6 @@ mod tests {
             ingress_trace_upstream_connect_seconds_bucket{controller="nginx",backend_namespace="shop",backend_service="cart",backend_port="8080",le="+Inf"} 2
             ingress_trace_upstream_connect_seconds_sum{controller="nginx",backend_namespace="shop",backend_service="cart",backend_port="8080"} 0.006
             ingress_trace_upstream_connect_seconds_count{controller="nginx",backend_namespace="shop",backend_service="cart",backend_port="8080"} 2
-            # HELP ingress_trace_upstream_exchanges_total All upstream exchanges and all failed connection attempts
-            # TYPE ingress_trace_upstream_exchanges_total counter
-            ingress_trace_upstream_exchanges_total{controller="nginx",backend_namespace="shop",backend_service="cart",backend_port="8080"} 5
-            # HELP ingress_trace_upstream_failures_total Failed upstream exchanges and connection attempts, and errors that the controller answered without any
-            # TYPE ingress_trace_upstream_failures_total counter
-            ingress_trace_upstream_failures_total{controller="nginx",status="",cause="keepalive_race",client_visible="yes",backend_namespace="",backend_service="",backend_port=""} 1
-            ingress_trace_upstream_failures_total{controller="nginx",status="502",cause="keepalive_race",client_visible="yes",backend_namespace="",backend_service="",backend_port="8080"} 1
             # HELP ingress_trace_upstream_first_byte_seconds Time from the first byte of an upstream request to the first byte of its response
             # TYPE ingress_trace_upstream_first_byte_seconds histogram
             ingress_trace_upstream_first_byte_seconds_bucket{controller="nginx",backend_namespace="shop",backend_service="cart",backend_port="8080",le="0.0025"} 0
@@ -384,6 +346,12 @@ mod tests {
             # HELP ingress_trace_upstream_slow_total Upstream exchanges whose first response byte came later than --slow
             # TYPE ingress_trace_upstream_slow_total counter
             ingress_trace_upstream_slow_total{controller="nginx",backend_namespace="shop",backend_service="cart",backend_port="8080"} 1
+            # HELP ingress_trace_client_aborts_total Requests that the client left before they were answered
+            # TYPE ingress_trace_client_aborts_total counter
+            ingress_trace_client_aborts_total{controller="nginx"} 1
+            # HELP ingress_trace_responses_total Responses to clients whose status was read on the wire
+            # TYPE ingress_trace_responses_total counter
+            ingress_trace_responses_total{controller="nginx",status="502"} 1
         "##]].assert_eq(&text(&metrics));
         for metric in series::all() {
             let head = format!("# TYPE {} {}\n", metric.name, metric.kind.word());
