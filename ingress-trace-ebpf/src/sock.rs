@@ -236,6 +236,14 @@ impl Task {
         config!(names) == 0 || unsafe { NAMES.get(self.name()) }.is_some()
     }
 
+    /// Whether it is Envoy's main thread: it asks the control plane and the backends' health, and
+    /// serves the administrator; requests of clients are its workers' (Envoy's threading model).
+    #[inline(always)]
+    pub fn administers(self) -> bool {
+        let (tid, tgid) = self.ids();
+        tid == tgid && self.name() == *b"envoy\0\0\0\0\0\0\0\0\0\0\0"
+    }
+
     /// Name of the process' main thread (worker threads of Envoy have names of their own).
     #[inline(always)]
     pub fn name(self) -> [u8; NAME_LEN] {

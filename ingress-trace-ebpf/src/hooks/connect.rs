@@ -64,7 +64,7 @@ fn connect(context: &SockAddrContext, remote: [u32; 4]) {
         return;
     }
     let task = Task::current();
-    if !task.is_data_plane() {
+    if !task.is_data_plane() || task.administers() {
         return;
     }
     // SAFETY: the socket of the context, not null.

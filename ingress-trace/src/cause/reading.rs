@@ -9,6 +9,7 @@ use super::taxonomy::{Controller, Outcome, Phase, Protocol};
 use super::timers::{Timer, Timers};
 use crate::event::{Event, Kind, Leg};
 use crate::flow::{Ending, Flow};
+use crate::profiles;
 
 /// `include/uapi/asm-generic/errno.h`.
 pub mod errno {
@@ -38,7 +39,7 @@ pub struct Reading {
 /// Reads a flow; `None` when it is no failure of an upstream (or not certainly one).
 pub fn read(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Reading> {
     let event = &flow.failure;
-    if flow.ending == Ending::NoClient {
+    if flow.ending == Ending::NoClient || asked_by_nobody(flow, controller) {
         return None;
     }
     if event.kind == Kind::Refused {
@@ -76,6 +77,18 @@ pub fn read(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Read
         Kind::Reset | Kind::Closed | Kind::Broken => None,
         Kind::Released | Kind::Retry | Kind::DownWrite | Kind::DownEnd | Kind::Refused => None,
     }
+}
+
+/// Whether it was answered on a port of the controller's own: a probe or a scrape, told that the
+/// controller is not ready.
+fn asked_by_nobody(flow: &Flow, controller: Controller) -> bool {
+    let client = match &flow.ending {
+        _ if flow.failure.leg == Leg::Downstream => &flow.failure,
+        Ending::Answered(down) | Ending::Cut(down) => down,
+        _ => return false,
+    };
+    let own = profiles::of(controller).own_ports;
+    own.contains(&client.local.port())
 }
 
 /// Where a leg ended whose bytes may not tell: what came over TLS may be session tickets. A
@@ -222,7 +235,10 @@ fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outco
         // It answered otherwise: by what the response told it to (X-Accel-Redirect, an error page).
         Ending::Answered(_) => None,
         // Cut at once: not for want of bytes, but for what they are (a chunk without a size).
-        Ending::Cut(_) if age(event) < PATIENCE && !timer() => Some(Outcome::BadResponse),
+        Ending::Cut(down) if age(event) < PATIENCE && !timer() => {
+            // Without the end of the client's connection it may be the client that left.
+            (down.kind == Kind::DownEnd).then_some(Outcome::BadResponse)
+        }
         Ending::Cut(_) => Some(Outcome::ResponseStalled),
         // What looks like a retry may be where the response sent it (X-Accel-Redirect, an error
         // page on another upstream).

@@ -463,3 +463,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_controller_answers_on_ports_of_its_own_is_no_clients() {
+    let at = |port: u16| Event {
+        local: format!("10.77.0.2:{port}").parse().unwrap(),
+        ..down(1, Kind::Response, AT)
+    };
+    let probe = Ending::Answered(Box::new(at(10254)));
+    assert_eq!(outcome(at(10254), probe.clone()), None);
+    assert_eq!(outcome(up(1, Kind::Reset, AT), probe), None);
+    let client = Ending::Answered(Box::new(at(80)));
+    assert_eq!(outcome(at(80), client), Some(Outcome::NoUpstream));
+}

@@ -10,6 +10,8 @@ pub(super) const PROFILE: Profile = Profile {
     controller: Controller::Caddy,
     names: &["caddy"],
     idle_titles: &[],
+    // Admin API (its default), and health and metrics of Caddy Ingress Controller's chart.
+    own_ports: &[2019, 9765],
     connect_timers: &[Duration::from_secs(3)],
     read_timers: &[],
     statuses: Statuses {

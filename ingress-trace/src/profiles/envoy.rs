@@ -10,6 +10,12 @@ pub(super) const PROFILE: Profile = Profile {
     controller: Controller::Envoy,
     names: &["envoy"],
     idle_titles: &[],
+    // Admin: Envoy's documentation (9901), Istio (15000), Envoy Gateway (19000), Emissary and
+    // Contour (8001, 9001). Readiness and metrics: Istio (15020, 15021, 15090), Envoy Gateway
+    // (19001, 19003), Contour (8002).
+    own_ports: &[
+        8001, 8002, 9001, 9901, 15000, 15020, 15021, 15090, 19000, 19001, 19003,
+    ],
     connect_timers: &[Duration::from_secs(5)],
     read_timers: &[Duration::from_secs(15)],
     statuses: Statuses {

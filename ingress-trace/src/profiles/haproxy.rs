@@ -10,6 +10,9 @@ pub(super) const PROFILE: Profile = Profile {
     controller: Controller::Haproxy,
     names: &["haproxy"],
     idle_titles: &[],
+    // haproxytech: statistics 1024, health 1042, the controller's own 6060. jcmoraisjr: statistics
+    // 1936, metrics 9101, health 10253, the controller's own 10254.
+    own_ports: &[1024, 1042, 1936, 6060, 9101, 10253, 10254],
     connect_timers: &[Duration::from_secs(5)],
     read_timers: &[Duration::from_secs(50)],
     statuses: Statuses {

@@ -22,6 +22,9 @@ pub struct Profile {
     pub names: &'static [&'static str],
     /// Beginnings of command lines of its processes that carry no requests.
     pub idle_titles: &'static [&'static str],
+    /// Ports on which its usual packagings are probed, scraped and administered: what is answered
+    /// there is no client's.
+    pub own_ports: &'static [u16],
     /// Default connect timers of its usual packagings.
     pub connect_timers: &'static [Duration],
     /// Default timers for the first byte of a response; empty when it waits without end.

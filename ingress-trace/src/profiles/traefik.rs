@@ -10,6 +10,9 @@ pub(super) const PROFILE: Profile = Profile {
     controller: Controller::Traefik,
     names: &["traefik"],
     idle_titles: &[],
+    // The chart's `traefik` (ping, dashboard) and `metrics` entry points. Newer charts have the
+    // first one at 8080, where many others have their clients: not listed.
+    own_ports: &[9000, 9100],
     connect_timers: &[Duration::from_secs(30)],
     read_timers: &[],
     statuses: Statuses {

@@ -8,6 +8,7 @@ pub(super) const PROFILE: Profile = Profile {
     controller: Controller::Unknown,
     names: &[],
     idle_titles: &[],
+    own_ports: &[],
     connect_timers: &[],
     read_timers: &[],
     statuses: Statuses {
