@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
-use h2::{Reason, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request};
 use tokio::runtime::{Builder, Runtime};
 use tokio_rustls::TlsConnector;
@@ -43,6 +43,8 @@ pub struct Stream<'a> {
     connection: &'a Connection,
     response: ResponseFuture,
     request: SendStream<Bytes>,
+    // Dropped, it would cancel the stream.
+    body: Option<RecvStream>,
 }
 
 impl Connection {
@@ -99,6 +101,7 @@ impl Connection {
             connection: self,
             response,
             request,
+            body: None,
         })
     }
 
@@ -112,6 +115,20 @@ impl Stream<'_> {
     /// Reads the answer to its end.
     pub fn answer(self) -> Result<Answer> {
         within(&self.connection.runtime, read(self.response))
+    }
+
+    /// Waits for the first bytes of its answer's body, and reads no more.
+    pub fn begun(mut self) -> Result<Self> {
+        within(&self.connection.runtime, async {
+            let response = (&mut self.response).await?;
+            self.body = Some(response.into_body());
+            if let Some(body) = &mut self.body {
+                body.data().await.transpose()?;
+            }
+            Ok::<_, h2::Error>(())
+        })?
+        .context("failed to see an answer begin")?;
+        Ok(self)
     }
 
     /// Cancels it (`RST_STREAM CANCEL`); the connection stays.

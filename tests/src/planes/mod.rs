@@ -23,6 +23,7 @@ pub mod client;
 mod envoy;
 mod haproxy;
 mod nginx;
+pub mod quiet;
 mod traefik;
 
 /// A data plane.

@@ -103,8 +103,9 @@ fn parts(behavior: Behavior) -> &'static [&'static [u8]] {
     }
 }
 
-const SWITCH: &[u8] =
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+/// The answer to the key of RFC 6455 section 1.3: HAProxy checks it.
+const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 fn write(to: &mut TcpStream, parts: &[&[u8]]) -> io::Result<()> {
     for (index, part) in parts.iter().enumerate() {
