@@ -126,7 +126,8 @@ pub fn downstream_released(conn: &mut Conn, time: u64) {
         }
     }
     let gone = (conn.fin_in | conn.rst_in) != 0;
-    if open && gone {
+    // Traefik and Caddy write a 499 that nobody reads.
+    if (open || conn.status == 499) && gone {
         count(conn, counted::ABORT, 0, 0);
     }
     let mut tell = (open || unsure) && conn.has(flag::JOINED);
@@ -135,10 +136,13 @@ pub fn downstream_released(conn: &mut Conn, time: u64) {
     }
     // What ends in the middle cannot be told on a leg that cannot be read.
     let unread = conn.phase == phase::RESPONSE && conn.proto != proto::HTTP1;
-    if (open || unsure || unread) && link::waited(conn, time) {
+    let within = open || unsure || unread;
+    if within && link::waited(conn, time) {
         tell = true;
     }
+    // A thread that serves many closes others' connections in between.
     if link::pending(time)
+        && (within || link::wanted() == 0)
         && let Some(released) = link::take(time, false)
     {
         conn.prev_cookie = released.cookie;

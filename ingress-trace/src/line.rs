@@ -83,7 +83,7 @@ impl Line {
         while let Some(event) = self.settle.pop(now) {
             match chain(watched, event.cgroup) {
                 Chain::Adjacent => self.joiner.push(event),
-                chain => self.matcher.push(event, chain == Chain::Thread),
+                chain => self.matcher.push(event, chain),
             }
         }
         // Nothing younger than what still rests has been joined.

@@ -122,7 +122,7 @@ impl Watched {
         let new = !self.tells_clients.contains(&chains);
         if chains != Chain::Adjacent && new {
             self.tells_clients.push(chains);
-            let bound = self.tells_clients.contains(&Chain::Thread);
+            let bound = self.tells_clients.iter().any(|one| *one != Chain::Process);
             self.probe.tell_clients(bound)?;
         }
         self.probe.attach(target.id, &target.cgroup)?;

@@ -113,7 +113,8 @@ fn what_was_relayed_stands_and_a_head_that_was_cut_is_the_controllers_to_answer(
         };
         got(event, Ending::Unknown, Outcome::Reset, Phase::Response, of)
     };
-    assert_eq!(inside(Some(200), Controller::Nginx), "200 inferred unknown");
+    assert_eq!(inside(Some(200), Controller::Nginx), "200 inferred yes");
+    assert_eq!(inside(Some(200), Controller::Traefik), "- - yes");
     assert_eq!(inside(None, Controller::Nginx), "502 inferred unknown");
     assert_eq!(inside(None, Controller::Traefik), "500 inferred unknown");
 }

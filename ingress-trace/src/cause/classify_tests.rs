@@ -217,7 +217,7 @@ fn a_response_that_is_no_http_is_told_as_in_the_contract() {
         },
         Ending::Unknown,
         &expect![[
-            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"protocol_error","client_visible":"unknown","confidence":"high","outcome":"bad_response","phase":"response","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"protocol":"http/1","connect_seconds":0.0,"first_byte_seconds":0.005,"elapsed_seconds":0.005,"exchange":1,"bytes_sent":80,"bytes_received":120,"retransmits":0,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["the response does not begin with an HTTP status line"]}"#
+            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"protocol_error","client_visible":"yes","confidence":"high","outcome":"bad_response","phase":"response","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"protocol":"http/1","connect_seconds":0.0,"first_byte_seconds":0.005,"elapsed_seconds":0.005,"exchange":1,"bytes_sent":80,"bytes_received":120,"retransmits":0,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["the response does not begin with an HTTP status line"]}"#
         ]],
     );
 }

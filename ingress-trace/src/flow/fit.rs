@@ -8,6 +8,7 @@ use crate::cause::reading::errno;
 use crate::cause::taxonomy::{Phase, Protocol};
 use crate::event::{Event, Kind};
 use crate::finding::Request;
+use crate::profiles::Chain;
 
 /// A controller answers for a failure at once; on a leg that cannot be read, what comes later is
 /// the answer of a retry.
@@ -17,7 +18,7 @@ const NEXT: u64 = 1_000_000;
 /// A controller connects at once, too.
 const LEAD: u64 = 2_000_000;
 /// Between letting go of an attempt and the next one for the same request, where nothing came between.
-const ADJACENT: u64 = 200_000;
+const ADJACENT: u64 = 40_000;
 /// From where on a longer lead says nothing more.
 const LONG_LEAD: u64 = 50_000_000;
 /// How long after a client's answer its failure may show: deferred closes.
@@ -25,7 +26,8 @@ pub const BEHIND: u64 = 20_000_000;
 
 // What speaks against a pair, in nanoseconds of distance.
 const OTHER_WORDS: u64 = 20_000_000;
-const NO_WORDS: u64 = 1_000_000;
+const NO_WORDS: u64 = 5_000_000;
+const RETRIED: u64 = 10_000_000;
 const OTHER_KIND: u64 = 3_000_000;
 const OTHER_THREAD: u64 = 1_000_000;
 const NO_THREAD: u64 = 500_000;
@@ -51,10 +53,11 @@ pub enum Said {
 pub fn said(event: &Event) -> Said {
     match event.kind {
         Kind::Response | Kind::Refused if event.status.is_some() => {
-            if event.status >= Some(500) {
-                Said::Error
-            } else {
-                Said::Success
+            match event.status {
+                Some(500..) => Said::Error,
+                // Traefik and Caddy write it to a connection that the client has closed.
+                Some(499) => Said::Aborted,
+                _ => Said::Success,
             }
         }
         // A handshake's, while nothing was asked, are no answer.
@@ -100,13 +103,20 @@ pub struct Attempt<'a> {
     pub released: Option<u64>,
     /// Its thread.
     pub thread: Option<u32>,
-    /// A request stays on its thread.
-    pub bound: bool,
-    /// When its thread's next attempt got a response.
+    /// What stays together.
+    pub chain: Chain,
+    /// When its thread made the next attempt, where nothing came between.
+    pub retry: Option<u64>,
+    /// When that got a response.
     pub retried: Option<u64>,
 }
 
 impl Attempt<'_> {
+    /// Whether a request stays on its thread.
+    fn bound(&self) -> bool {
+        self.chain != Chain::Process
+    }
+
     /// From the client's request to this attempt; `None` when the request came later.
     pub fn lead(&self, client: &Event) -> Option<u64> {
         let Some(asked) = client.began() else {
@@ -114,7 +124,10 @@ impl Attempt<'_> {
         };
         let event = self.event;
         // One connection fails all who wait for it, whoever had it opened (Envoy).
-        if self.bound && event.kind == Kind::ConnectFailed && asked > event.began()? {
+        if self.chain == Chain::Pool
+            && event.kind == Kind::ConnectFailed
+            && asked > event.began()?
+        {
             return (asked <= event.time).then_some(LONG_LEAD);
         }
         let latest = event.began()?.checked_sub(asked)?;
@@ -126,9 +139,16 @@ impl Attempt<'_> {
 
     /// Whether this client may have waited for this attempt.
     pub fn possible(&self, client: &Event) -> bool {
-        let other = self.bound && self.same_thread(client) == Some(false);
+        let other = self.bound() && self.same_thread(client) == Some(false);
         let after = client.time.saturating_add(BEHIND) >= self.event.time;
-        !other && after && client.cgroup == self.event.cgroup && self.lead(client).is_some()
+        let same = client.cgroup == self.event.cgroup;
+        !other && after && same && !self.answered(client) && self.lead(client).is_some()
+    }
+
+    /// Whether this client's response had begun before the attempt did.
+    fn answered(&self, client: &Event) -> bool {
+        let begun = client.response_time.filter(|_| client.status.is_some());
+        begun.is_some_and(|time| self.event.began().is_some_and(|began| time < began))
     }
 
     /// Whether it probably did: a controller connects as soon as it is asked.
@@ -144,6 +164,11 @@ impl Attempt<'_> {
     /// Whether another attempt had succeeded by then: bytes to a client are of that one.
     fn retried_before(&self, time: u64) -> bool {
         self.retried.is_some_and(|answered| answered <= time)
+    }
+
+    /// Whether the next attempt had begun by then.
+    fn retry_before(&self, time: u64) -> bool {
+        self.retry.is_some_and(|began| began <= time)
     }
 
     fn same_words(&self, client: &Event) -> Option<bool> {
@@ -192,11 +217,16 @@ impl Attempt<'_> {
             Some(false) => OTHER_THREAD,
             None => NO_THREAD,
         };
+        let retried = if self.retry_before(client.time) {
+            RETRIED
+        } else {
+            0
+        };
         let late = client.status == Some(504) && !self.timed_out();
         let kind = if late { OTHER_KIND } else { 0 };
         let lead = lead.min(LONG_LEAD) / 2;
         let lead = if linked { lead / 8 } else { lead };
-        Some(lag + lead + words + thread + kind)
+        Some(lag + lead + words + thread + kind + retried)
     }
 
     /// Whether a client is told this, in this way, of such a failure.
@@ -207,6 +237,10 @@ impl Attempt<'_> {
             Said::Error if event.kind == Kind::Response => {
                 let relayed = event.status == client.status || event.flags.any(flag::NOT_HTTP);
                 relayed && client.time >= event.time
+            }
+            // The thread went on with another attempt at once: this one's, or another request's.
+            Said::Error if self.bound() && event.request.is_none() => {
+                self.retry.is_none() || self.lag(client) <= NEXT / 2
             }
             Said::Error => true,
             Said::Bytes if self.retried_before(client.time) || self.lag(client) > AT_ONCE => false,
@@ -235,7 +269,7 @@ impl Attempt<'_> {
 
     /// Whether the request may go on in another thread.
     fn strays(&self) -> bool {
-        !self.bound && self.event.kind != Kind::Response
+        !self.bound() && self.event.kind != Kind::Response
     }
 
     fn timed_out(&self) -> bool {
@@ -250,7 +284,13 @@ impl Attempt<'_> {
     pub fn shares(&self, client: &Event) -> bool {
         let other = self.same_thread(client) == Some(false);
         let connect = self.event.kind == Kind::ConnectFailed;
-        self.bound && connect && !other && self.lag(client) <= AT_ONCE
+        let waited = client.began().is_some_and(|asked| asked < self.event.time);
+        let released = self.released.unwrap_or(self.event.time);
+        let at_once = client
+            .time
+            .checked_sub(released)
+            .is_some_and(|lag| lag <= NEXT);
+        self.chain == Chain::Pool && connect && !other && waited && at_once
     }
 
     /// How long before this attempt a client had asked that was told of another one's failure.
@@ -260,7 +300,7 @@ impl Attempt<'_> {
         let during = event.connect_time.is_some_and(|time| time <= client.time);
         let other = self.same_thread(client) == Some(false) || client.cgroup != event.cgroup;
         let lead = self.lead(client).filter(|lead| *lead <= LEAD);
-        lead.filter(|_| self.bound && connecting && during && !other)
+        lead.filter(|_| self.chain == Chain::Pool && connecting && during && !other)
     }
 
     /// Whether a client's success is the beginning of the response that was cut.
@@ -325,10 +365,12 @@ impl Attempt<'_> {
         let words = same_words(event.request.as_ref(), later.request.as_ref());
         match words.or_else(|| self.same_words(client)) {
             Some(same) => same,
+            // The last one was made as soon as it was asked for: it was the first, too.
+            None if last.lead(client).is_none_or(|lead| lead <= LEAD) => false,
             None if self.lead(client).is_some_and(|lead| lead <= LEAD) => true,
             None => {
                 let same = self.thread.is_some() && self.thread == last.thread;
-                !checked && self.bound && same && event.remote == later.remote
+                !checked && self.bound() && same && event.remote == later.remote
             }
         }
     }

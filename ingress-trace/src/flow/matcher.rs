@@ -7,6 +7,7 @@ use std::ops::Bound;
 
 use crate::cause::taxonomy::{Phase, Protocol};
 use crate::event::{Event, ExchangeId, Kind, Leg};
+use crate::profiles::Chain;
 
 use super::fit::{self, BEHIND, Said, said};
 use super::open::{Open, Retry};
@@ -57,17 +58,17 @@ impl Matcher {
         }
     }
 
-    /// Takes one event; `bound`: this controller keeps a request on one thread.
-    pub fn push(&mut self, event: Event, bound: bool) {
+    /// Takes one event of a controller that joins so.
+    pub fn push(&mut self, event: Event, chain: Chain) {
         match event.leg {
-            Leg::Upstream => self.upstream(event, bound),
+            Leg::Upstream => self.upstream(event, chain),
             Leg::Downstream => {
                 self.clients.insert((event.time, event.exchange), event);
             }
         }
     }
 
-    fn upstream(&mut self, event: Event, bound: bool) {
+    fn upstream(&mut self, event: Event, chain: Chain) {
         let id = event.exchange;
         if let Some(prev) = event.prev {
             self.note_retry(prev, &event);
@@ -91,7 +92,7 @@ impl Matcher {
             _ if self.at.contains_key(&id) => self.evicted += 1,
             _ => {
                 self.at.insert(id, event.time);
-                let open = Open::new(event, bound);
+                let open = Open::new(event, chain);
                 self.open.insert((open.failure.time, id), open);
             }
         }
@@ -105,6 +106,9 @@ impl Matcher {
         }
         if let Some(open) = self.find(prev) {
             open.retry = Some(id);
+            if event.kind == Kind::Retry && open.attempt().tried_again(event.time, None) {
+                open.tried = Some(event.time);
+            }
         }
         self.retries.entry(id).or_insert(Retry {
             began: event.time,
@@ -333,7 +337,12 @@ impl Matcher {
             return;
         };
         if matches!(ending, Ending::Retried(_)) && open.failure.request.is_none() {
-            open.failure.request = open.hidden.and_then(|hidden| hidden.request);
+            let retry = open.retry.filter(|_| open.tried.is_some());
+            let answer = retry.and_then(|retry| self.retries.get(&retry)?.answer.as_ref());
+            open.failure.request = match answer {
+                Some(answer) => answer.request.clone(),
+                None => open.hidden.and_then(|hidden| hidden.request),
+            };
         }
         // One that had an ending before was not without a client from the start.
         let alone = ending == Ending::NoClient && open.ending.is_none();

@@ -16,18 +16,18 @@ const WAITS: Waits = Waits {
 
 /// The flows of these events on a data plane that keeps a request on its thread, in words.
 fn bound(events: &[Event]) -> Vec<String> {
-    told(&mut matcher(events, true), u64::MAX)
+    told(&mut matcher(events, Chain::Pool), u64::MAX)
 }
 
 /// The same where a request wanders from thread to thread.
 fn loose(events: &[Event]) -> Vec<String> {
-    told(&mut matcher(events, false), u64::MAX)
+    told(&mut matcher(events, Chain::Process), u64::MAX)
 }
 
-fn matcher(events: &[Event], bound: bool) -> Matcher {
+fn matcher(events: &[Event], chain: Chain) -> Matcher {
     let mut matcher = Matcher::new(WAITS);
     for event in events {
-        matcher.push(event.clone(), bound);
+        matcher.push(event.clone(), chain);
     }
     matcher
 }
@@ -82,7 +82,7 @@ fn of(path: &str, mut event: Event) -> Event {
 fn an_answer_before_the_close_is_joined_by_its_thread() {
     let timed_out = tried(released(up(1, Kind::GaveUp, 601 * MS)), 600 * MS);
     let told_so = answer(9, 504, 600 * MS, 600 * MS);
-    let mut haproxy = matcher(&[told_so.clone(), timed_out.clone()], true);
+    let mut haproxy = matcher(&[told_so.clone(), timed_out.clone()], Chain::Thread);
     assert_eq!(told(&mut haproxy, 750 * MS), [""; 0]);
     assert_eq!(told(&mut haproxy, 801 * MS), ["1: answered 504"]);
     let other = on(THREAD + 1, timed_out);
@@ -118,13 +118,13 @@ fn a_failure_nobody_waited_for_is_nobodys_and_marks_its_backend() {
     let check = |cookie, time| tried(refused(cookie, time), MS / 10);
     assert_eq!(bound(&[check(1, 100 * MS)]), ["1: nobody"]);
     // A client that asks just when a check fails does not make it a failure.
-    let mut busy = matcher(&[check(1, 100 * MS)], true);
+    let mut busy = matcher(&[check(1, 100 * MS)], Chain::Thread);
     assert_eq!(told(&mut busy, 20_000 * MS), ["1: nobody"]);
     for event in [
         check(2, 20_100 * MS),
         answer(9, 200, 20_101 * MS, MS + MS / 2),
     ] {
-        busy.push(event, true);
+        busy.push(event, Chain::Thread);
     }
     assert_eq!(told(&mut busy, u64::MAX), ["2: nobody"]);
 }
@@ -237,7 +237,7 @@ fn what_is_open_is_bounded_and_what_is_told_early_is_counted() {
             flags,
             ..up(cookie, Kind::Reset, 100 * MS + cookie)
         };
-        matcher.push(event, true);
+        matcher.push(event, Chain::Thread);
     }
     assert_eq!(matcher.settled(101 * MS).len(), 3);
     assert_eq!(matcher.evicted, 3);

@@ -5,22 +5,25 @@ use super::Ending;
 use super::fit::Attempt;
 use crate::event::{Event, ExchangeId};
 use crate::finding::Request;
+use crate::profiles::Chain;
 
 /// Two clients that are this near each other cannot be told apart by time alone.
-const UNCLEAR: u64 = 500_000;
+const UNCLEAR: u64 = 3_000_000;
 
 /// A failed attempt.
 #[derive(Debug)]
 pub(super) struct Open {
     pub failure: Event,
-    /// See [`Attempt::bound`].
-    pub bound: bool,
+    /// See [`Attempt::chain`].
+    pub chain: Chain,
     /// When the application let go of it.
     pub released: Option<u64>,
     /// The thread that did.
     pub thread: Option<u32>,
     /// What its thread tried next.
     pub retry: Option<ExchangeId>,
+    /// When, if at once.
+    pub tried: Option<u64>,
     /// When that got a response.
     pub retried: Option<u64>,
     pub ending: Option<Ending>,
@@ -41,13 +44,14 @@ pub(super) struct Hidden {
 
 impl Open {
     /// A failure that has just happened.
-    pub fn new(failure: Event, bound: bool) -> Self {
+    pub fn new(failure: Event, chain: Chain) -> Self {
         let gone = failure.flags.any(flag::RELEASED);
         Self {
-            bound,
+            chain,
             released: gone.then_some(failure.time),
             thread: failure.tid,
             retry: None,
+            tried: None,
             retried: None,
             ending: None,
             hidden: None,
@@ -86,7 +90,8 @@ impl Open {
             event: &self.failure,
             released: self.released,
             thread: self.thread,
-            bound: self.bound,
+            chain: self.chain,
+            retry: self.tried,
             retried: self.retried,
         }
     }

@@ -40,5 +40,5 @@ pub(super) const PROFILE: Profile = Profile {
         on: &[],
         tries: Some(1),
     },
-    chains: Chain::Thread,
+    chains: Chain::Pool,
 };

@@ -102,6 +102,8 @@ pub enum Chain {
     Adjacent,
     /// The request stays on its thread, which serves others in between.
     Thread,
+    /// The same, and a connect that fails fails all that wait for a connection to that backend.
+    Pool,
     /// The request stays in its process.
     Process,
 }
