@@ -98,8 +98,8 @@ fn client(world: &World, client: Client, number: usize, truth: &Mutex<Truth>) ->
         let got = if kind.told == Told::Left {
             let mut connection = open()?;
             connection.begin(&uri)?;
-            // The request is on its way, its answer is not.
-            pause(50);
+            // The request is on its way, its answer is not; people leave when they like, no timer.
+            pause(20 + (number * 37 + step * 53) as u64 % 200);
             Got::default()
         } else {
             let connection = kept.remove(&(listener as u16));
@@ -162,7 +162,11 @@ fn counted(
     exchanges: u64,
     differences: &Mutex<Differences>,
 ) -> Result<()> {
-    let (least, most) = expected(plane, truth)["connect_refused"];
+    let (mut least, most) = expected(plane, truth)["connect_refused"];
+    if plane == Plane::Envoy {
+        // One refused connect fails all requests that wait for any connection to that endpoint.
+        least -= least / 20;
+    }
     let range = exchanges + least as u64..=exchanges + most as u64;
     let count = |page: &Page| page.count("ingress_trace_upstream_exchanges_total", &[]);
     let page = agent.metric("all exchanges", |page| count(page) >= *range.start())?;
@@ -177,6 +181,8 @@ fn counted(
 struct Tally {
     failing: usize,
     right: usize,
+    /// Told once and with the right outcome, but not what the client got of it.
+    unsure: usize,
     /// How often what was said of which kind instead.
     wrong: BTreeMap<String, usize>,
     /// What was said of requests that were fine.
@@ -227,6 +233,13 @@ fn judge(plane: Plane, truth: &Truth, findings: &[Finding]) -> Tally {
             Told::Once(outcome) | Told::Hidden(outcome) => (outcome, 1),
         };
         tally.failing += 1;
+        if let [one] = told.as_slice()
+            && one.text("/outcome") == outcome
+            && one.text("/client_visible") == "unknown"
+        {
+            tally.unsure += 1;
+            continue;
+        }
         match wrong(asked, &told, outcome, attempts) {
             None => tally.right += 1,
             Some(wrong) => *tally.wrong.entry(format!("{name}: {wrong}")).or_default() += 1,
