@@ -21,26 +21,28 @@ pub mod server {
 }
 
 /// Zero-initialized by the kernel. Times in monotonic nanoseconds; sequence numbers as in TCP.
+/// In the order of use: what every exchange touches is in the first three cache lines, of which the
+/// first begins with eight bytes of the kernel's.
 #[repr(C)]
 pub struct Conn {
-    pub cookie: u64,
-    pub cgroup: u64,
-    pub connect_time: u64,
-    pub established_time: u64,
-    pub request_time: u64,
-    pub response_time: u64,
-    /// Newest response byte.
-    pub last_time: u64,
-    /// Idle before the current exchange.
-    pub idle: u64,
-    pub request_bytes: u64,
-    pub response_bytes: u64,
-    /// Last bytes of the response, kept where the framing needs them.
-    pub tail: u64,
-    /// Failed attempt that this exchange follows (retry, or answer to the client).
-    pub prev_cookie: u64,
-    /// Where a value goes for the verifier to forget it.
-    pub scratch: u64,
+    pub role: u8,
+    /// Whose process answers on an accepted connection ([`server`]).
+    pub server: u8,
+    pub phase: u8,
+    pub proto: u8,
+    pub framing: u8,
+    // Bytes of their own and not bits of `flags`: they are written without the socket's lock, by
+    // hooks that may run on two CPUs at once.
+    /// The peer's FIN came.
+    pub fin_in: u8,
+    /// The peer's RST came.
+    pub rst_in: u8,
+    /// The application let go of the socket.
+    pub released: u8,
+    pub flags: u16,
+    pub status: u16,
+    pub local_port: u16,
+    pub remote_port: u16,
     /// Highest sequence number seen in the request's direction.
     pub request_end: u32,
     /// Where the current request began.
@@ -51,47 +53,47 @@ pub struct Conn {
     pub response_end: u32,
     /// Where the current response begins.
     pub response_start: u32,
+    pub exchange: u32,
+    pub request_kept: u32,
+    pub response_kept: u32,
+    /// Newest response byte.
+    pub last_time: u64,
+    pub request_time: u64,
+    pub response_time: u64,
+    /// Idle before the current exchange.
+    pub idle: u64,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    /// Last bytes of the response, kept where the framing needs them.
+    pub tail: u64,
+    /// Failed attempt that this exchange follows (retry, or answer to the client).
+    pub prev_cookie: u64,
+    pub cgroup: u64,
+    pub remote: [u32; 4],
+    /// Valid once `framing` is known.
+    pub scan: Scan,
+    /// Where a value goes for the verifier to forget it.
+    pub scratch: u64,
+    pub cookie: u64,
+    pub connect_time: u64,
+    pub established_time: u64,
     /// Acknowledgement number of the peer's RST.
     pub reset_ack: u32,
-    pub exchange: u32,
     pub prev_exchange: u32,
     /// Thread and process that connected.
     pub tid: u32,
     pub tgid: u32,
-    pub request_kept: u32,
-    pub response_kept: u32,
+    pub local: [u32; 4],
     /// Number of the failure at which this client was told of last.
     pub told: u32,
-    pub reserved_word: u32,
-    pub scan: Scan,
-    pub status: u16,
-    pub local_port: u16,
-    pub remote_port: u16,
-    pub flags: u16,
-    pub role: u8,
-    pub phase: u8,
-    pub proto: u8,
-    pub framing: u8,
     /// SYN_SENT was entered: routing had succeeded.
     pub syn_sent: u8,
-    // Bytes of their own and not bits of `flags`: they are written without the socket's lock, by
-    // hooks that may run on two CPUs at once.
-    /// The peer's FIN came.
-    pub fin_in: u8,
-    /// The peer's RST came.
-    pub rst_in: u8,
-    /// That RST carried an ACK.
+    /// The peer's RST carried an ACK.
     pub rst_ack: u8,
-    /// The application let go of the socket.
-    pub released: u8,
-    /// Whose process answers on an accepted connection ([`server`]).
-    pub server: u8,
     /// The application's close was seen by TCP: what follows of it tells nothing.
     pub ended: u8,
     /// What follows is aligned to words.
-    pub reserved: [u8; 5],
-    pub remote: [u32; 4],
-    pub local: [u32; 4],
+    pub reserved: [u8; 1],
     pub request_head: RequestHead,
     pub response_head: ResponseHead,
 }

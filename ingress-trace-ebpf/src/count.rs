@@ -1,4 +1,6 @@
 //! The only writer of aggregates and loss counters.
+use core::hint::cold_path;
+
 use ingress_trace_common::aggregate::{Key, Value, bucket, counted, loss};
 
 use crate::{
@@ -43,6 +45,7 @@ fn add(conn: &Conn, counted: u8, status: u16, latency: u64) {
     }
     let mut value = AGGREGATES.get_ptr_mut(key);
     if value.is_none() {
+        cold_path();
         let Some(zero) = ZERO.get(0) else { return };
         // Full, or raced by another CPU: the look-up below tells which.
         let _ = AGGREGATES.insert(key, zero, NOEXIST);

@@ -1,5 +1,7 @@
 //! A response has begun: what of it is counted, and what is told. Joins the client's leg to the
 //! attempt that its thread has just released.
+use core::hint::cold_path;
+
 use super::UNREAD_REQUEST;
 use crate::{
     conn::Conn,
@@ -29,6 +31,7 @@ pub(super) fn upstream_response(conn: &mut Conn, time: u64, latency: u64) {
         link::failed(time);
     }
     if error || conn.has(flag::NOT_HTTP | flag::SLOW) || conn.prev_cookie != 0 {
+        cold_path();
         emit(conn, kind::RESPONSE, &Moment::at(time, false));
     }
 }
@@ -48,6 +51,7 @@ pub(super) fn downstream_response(conn: &mut Conn, packet: &Packet, tcp: Option<
     let awaited =
         process && (link::waited(conn, time) || unread && link::patient(conn.request_time, time));
     if joined || error || awaited {
+        cold_path();
         emit(conn, kind::RESPONSE, &Moment::at(time, process));
     }
 }
@@ -55,6 +59,7 @@ pub(super) fn downstream_response(conn: &mut Conn, packet: &Packet, tcp: Option<
 /// An error of the controller's own, although a complete response had come for this request.
 #[inline(always)]
 pub(super) fn refused(conn: &mut Conn, time: u64) -> bool {
+    cold_path();
     if conn.request_time == 0 {
         return false;
     }
@@ -104,6 +109,7 @@ extern "C" fn same_request(conn: *const Conn, finished: *const link::Finished) -
 /// Takes what this thread released, if anything, as the reason of what it now does downstream.
 #[inline(always)]
 pub(super) fn join(conn: &mut Conn, time: u64) -> bool {
+    cold_path();
     let Some(released) = link::take(time, link::greets(conn)) else {
         return false;
     };

@@ -1,5 +1,7 @@
 //! The first bytes of a connection: what it carries. TLS and HTTP/2 are told by records and frames
 //! only; nothing is guessed from ciphertext.
+use core::hint::cold_path;
+
 use super::request::{NO_START, first};
 use crate::{conn::Conn, payload::Packet};
 use ingress_trace_common::{
@@ -10,6 +12,7 @@ use ingress_trace_common::{
 /// The first bytes of a connection tell what it carries.
 #[inline(always)]
 pub(super) fn detect(conn: &mut Conn, packet: &Packet, skip: u32) -> u32 {
+    cold_path();
     let mut skip = skip;
     let mut kept = packet.copy::<REQUEST_KEPT>(skip, conn.request_head.as_mut_ptr());
     if kept < 4 {

@@ -1,5 +1,7 @@
 //! The request's direction: where a request starts, and what it follows. A new request ends whatever
 //! was known of the response before it.
+use core::hint::cold_path;
+
 use super::detect::{detect, http2_request, tls_request};
 use super::{APPENDED, UNREAD_REQUEST, after};
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
     payload::Packet,
 };
 use ingress_trace_common::{
-    http::{self, REQUEST_KEPT, framing, is_request},
+    http::{REQUEST_KEPT, framing, is_request},
     sample::{flag, kind, phase, proto},
 };
 
@@ -37,6 +39,7 @@ pub fn request_data(conn: &mut Conn, packet: &Packet) {
     }
     let start = starts_request(conn, packet, skip);
     if start == NO_START {
+        cold_path();
         if conn.phase == phase::RESPONSE && fresh {
             conn.request_bytes += packet.end().wrapping_sub(old_end) as u64;
             conn.flags |= flag::EARLY;
@@ -50,6 +53,7 @@ pub fn request_data(conn: &mut Conn, packet: &Packet) {
 #[inline(always)]
 pub(super) fn more_head(conn: &mut Conn, packet: &Packet) {
     const ROOM: usize = REQUEST_KEPT - APPENDED;
+    cold_path();
     let kept = conn.request_kept;
     let contiguous = packet.seq == conn.request_start.wrapping_add(kept);
     if kept != 0 && (kept as usize) < ROOM && contiguous {
@@ -140,12 +144,12 @@ pub(super) fn reset_response(conn: &mut Conn) {
     conn.status = 0;
     conn.framing = framing::UNSCANNED;
     conn.tail = 0;
-    conn.scan = http::Scan::default();
 }
 
 /// This attempt follows the one that its thread has just released: says so.
 #[inline(always)]
 pub fn follow(conn: &mut Conn, time: u64) {
+    cold_path();
     if let Some(released) = link::take(time, false) {
         conn.prev_cookie = released.cookie;
         conn.prev_exchange = released.exchange;

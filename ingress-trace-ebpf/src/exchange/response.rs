@@ -1,5 +1,7 @@
 //! The response's direction: where a response begins, what status it has, how its end is told.
 //! Interim, pipelined and reordered ones included.
+use core::hint::cold_path;
+
 use super::after;
 use super::answer::{downstream_response, joined_write, upstream_response};
 use super::detect::has_frame;
@@ -52,6 +54,7 @@ pub fn response_data(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
 /// A leg whose bytes tell nothing: the direction changed, that is the response.
 #[inline(always)]
 pub(super) fn unread_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>, frames: bool) {
+    cold_path();
     if conn.phase != phase::REQUEST {
         joined_write(conn, packet, tcp, 0);
         return;
@@ -86,6 +89,7 @@ pub(super) fn handshake_answer(conn: &mut Conn, packet: &Packet) {
 /// A connection whose request was not seen: only a status line tells what it is.
 #[inline(always)]
 pub(super) fn adopted_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
+    cold_path();
     let Some(line) = packet.bytes::<16>(0) else {
         return;
     };
@@ -116,6 +120,7 @@ pub(super) fn first_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>)
         if conn.status < 100 || conn.status > 199 || conn.status == 101 {
             break;
         }
+        cold_path();
         scan(conn);
         conn.framing = framing::UNSCANNED;
         conn.status = 0;
@@ -191,6 +196,7 @@ pub(super) fn begin_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>)
     let time = conn.response_time;
     let unseen = conn.phase != phase::REQUEST;
     if unseen {
+        cold_path();
         // The request was not seen: it came with the handshake, or before the agent, or it was
         // pipelined behind another one.
         conn.exchange += 1;
@@ -205,14 +211,14 @@ pub(super) fn begin_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>)
     conn.phase = phase::RESPONSE;
     conn.request_next = conn.request_end;
     conn.last_time = time;
-    let mut latency = 0;
-    if conn.request_time != 0 && time > conn.request_time {
-        latency = time - conn.request_time;
-    }
     if conn.upstream() {
+        let mut latency = 0;
+        if conn.request_time != 0 && time > conn.request_time {
+            latency = time - conn.request_time;
+        }
         upstream_response(conn, time, latency);
     } else {
-        count(conn, counted::RESPONSE, conn.status, latency);
+        count(conn, counted::RESPONSE, conn.status, 0);
         downstream_response(conn, packet, tcp, time);
     }
     if conn.status == 101 {
@@ -281,6 +287,7 @@ pub(super) fn append(conn: &mut Conn, packet: &Packet) {
 /// A response to a pipelined request.
 #[inline(always)]
 pub(super) fn next_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
+    cold_path();
     conn.phase = phase::IDLE;
     conn.flags &= !(flag::HEAD | flag::NOT_HTTP | flag::SLOW | flag::JOINED | flag::FAILED);
     conn.prev_cookie = 0;

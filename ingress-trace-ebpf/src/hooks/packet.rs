@@ -1,6 +1,8 @@
 //! `cgroup_skb` ingress and egress (Linux 4.10; socket storage 5.2): every TCP packet of the
 //! pod's sockets, before TCP has looked at it (ingress) or after it has left (egress). Twice per
 //! proxied request and leg: data and its answer; pure acknowledgements return at once.
+use core::hint::cold_path;
+
 use crate::{
     conn::{Conn, server},
     exchange,
@@ -83,6 +85,7 @@ fn packet(skb: *mut __sk_buff, egress: bool) {
 /// The process that sends on an accepted connection tells whether a data plane listens there.
 #[inline(always)]
 fn recognize(conn: &mut Conn, tcp: Option<Tcp>) {
+    cold_path();
     if tcp.is_some_and(Tcp::owned) {
         let known = Task::current().is_data_plane();
         conn.server = if known {
