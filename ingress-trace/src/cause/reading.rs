@@ -82,13 +82,9 @@ pub fn read(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Read
 /// Whether it was answered on a port of the controller's own: a probe or a scrape, told that the
 /// controller is not ready.
 fn asked_by_nobody(flow: &Flow, controller: Controller) -> bool {
-    let client = match &flow.ending {
-        _ if flow.failure.leg == Leg::Downstream => &flow.failure,
-        Ending::Answered(down) | Ending::Cut(down) => down,
-        _ => return false,
-    };
+    let event = &flow.failure;
     let own = profiles::of(controller).own_ports;
-    own.contains(&client.local.port())
+    event.leg == Leg::Downstream && own.contains(&event.local.port())
 }
 
 /// Where a leg ended whose bytes may not tell: what came over TLS may be session tickets. A
