@@ -190,12 +190,14 @@ fn wrong(asked: &Asked, finding: &Finding) -> Vec<String> {
     );
     let visible = if asked.failed() { "yes" } else { "no" };
     // Without a readable client side it may be unknown, but not wrong.
-    let hidden = |got: &Value| asked.client != Client::Plain && got == "unknown";
-    let told = |got: &Value| got == visible || hidden(got);
+    let unknown = |got: &Value| asked.client != Client::Plain && got == "unknown";
+    let told = |got: &Value| got == visible || unknown(got);
     field("/client_visible", &told, visible.to_owned());
     let status = asked.got.status;
     let number = |got: &Value| got.as_u64() == status.map(u64::from);
-    let absent = |got: &Value| asked.client != Client::Plain && got.is_null();
+    // Whether a retry hid it may be unknown: the status is then what it is without one.
+    let unsure = unknown(&finding.0["client_visible"]);
+    let absent = |got: &Value| asked.client != Client::Plain && (got.is_null() || unsure);
     field(
         "/status",
         &|got| absent(got) || number(got),
@@ -204,7 +206,8 @@ fn wrong(asked: &Asked, finding: &Finding) -> Vec<String> {
     let source = match finding.status() {
         None => Value::Null,
         // What a retry got was seen on its own leg.
-        Some(_) if asked.client == Client::Plain || visible == "no" => "observed".into(),
+        Some(_) if asked.client == Client::Plain => "observed".into(),
+        Some(_) if visible == "no" && !unsure => "observed".into(),
         Some(_) => "inferred".into(),
     };
     field("/status_source", &|got| *got == source, source.to_string());

@@ -62,6 +62,8 @@ pub fn said(event: &Event) -> Said {
         }
         // A handshake's, while nothing was asked, are no answer.
         Kind::DownWrite if event.phase == Phase::Idle => Said::Nothing,
+        // What is written to a client that has closed is read by nobody.
+        Kind::DownWrite | Kind::Response if left(event) => Said::Aborted,
         Kind::DownWrite if event.protocol != Some(Protocol::Http1) => Said::Bytes,
         Kind::Response => Said::Bytes,
         Kind::DownEnd => ended(event),
@@ -69,14 +71,19 @@ pub fn said(event: &Event) -> Said {
     }
 }
 
+/// Whether the client had closed first, on a leg that cannot be read.
+fn left(event: &Event) -> bool {
+    event.protocol != Some(Protocol::Http1) && event.flags.any(flag::FIN_IN | flag::RST_IN)
+}
+
 fn ended(event: &Event) -> Said {
     let answered = event.status.is_some_and(|status| status >= 400);
     if event.flags.any(flag::COMPLETE) || answered || event.phase == Phase::Idle {
         Said::Nothing
     } else if event.flags.any(flag::FIN_IN | flag::RST_IN) {
-        // Whether it had got its answer cannot be read.
+        // Whether it had got its answer cannot be read: only the thread tells what it is about.
         let unread = event.protocol != Some(Protocol::Http1) && event.phase == Phase::Response;
-        if unread {
+        if unread && event.prev.is_none() {
             return Said::Nothing;
         }
         Said::Aborted
@@ -205,7 +212,12 @@ impl Attempt<'_> {
         let (lag, lead) = (self.lag(client), self.lead(client)?);
         let linked = client.prev == Some(self.event.exchange);
         // Envoy closes a client's connection a second after it has nothing more to send.
-        let lag = if linked { (lag / 4).min(AT_ONCE) } else { lag };
+        let cut = said(client) == Said::Cut && self.same_words(client) == Some(true);
+        let lag = if linked || cut {
+            (lag / 4).min(AT_ONCE)
+        } else {
+            lag
+        };
         let words = match self.same_words(client) {
             Some(true) => 0,
             Some(false) if self.rewritten(client) => OTHER_WORDS,
@@ -257,7 +269,9 @@ impl Attempt<'_> {
             }
             Said::Aborted => {
                 let by_timer = event.kind == Kind::ConnectFailed && event.errno.is_none();
-                event.kind == Kind::GaveUp || by_timer
+                let unread = client.kind == Kind::DownEnd && left(client);
+                let linked = client.prev == Some(event.exchange);
+                (event.kind == Kind::GaveUp || by_timer) && (linked || !unread)
             }
         }
     }

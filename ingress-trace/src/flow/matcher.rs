@@ -175,10 +175,11 @@ impl Matcher {
     fn pairs(&self, batch: &BTreeMap<Place, Event>) -> Vec<(Place, ExchangeId)> {
         let mut pairs = Vec::new();
         for (place, client) in batch {
-            if self.goes_on(batch, place) {
+            if self.goes_on(batch, place) || had_bytes(batch, place) {
                 continue;
             }
-            let near = if client.prev.is_some() { LINKED } else { NEAR };
+            let far = client.prev.is_some() || said(client) == Said::Cut;
+            let near = if far { LINKED } else { NEAR };
             let from = client.time.saturating_sub(near);
             for open in self.failed_within(from, client.time.saturating_add(BEHIND)) {
                 if open.ending.is_none()
@@ -435,6 +436,17 @@ impl Matcher {
         self.checked
             .retain(|_, time| time.saturating_add(20 * retry) > now);
     }
+}
+
+/// Whether a connection that cannot be read ended right behind bytes: its client had got them.
+fn had_bytes(batch: &BTreeMap<Place, Event>, place: &Place) -> bool {
+    let end = &batch[place];
+    let unread = end.protocol != Some(Protocol::Http1) && end.kind == Kind::DownEnd;
+    let from = (place.0.saturating_sub(BEHIND), FIRST);
+    unread
+        && batch
+            .range((Bound::Included(from), Bound::Excluded(*place)))
+            .any(|(other, event)| other.1 == place.1 && said(event) == Said::Bytes)
 }
 
 const FIRST: ExchangeId = ExchangeId {

@@ -71,11 +71,13 @@ impl Open {
     pub fn hide(&mut self, distance: u64, client: &Event) {
         let best = self.hidden.as_ref().map_or(u64::MAX, |one| one.distance);
         let clear = distance.abs_diff(best) > UNCLEAR;
+        // Where requests move between threads, time alone does not tell whose it was.
+        let strays = self.chain == Chain::Process && self.failure.request.is_none();
         if distance < best {
             self.hidden = Some(Hidden {
                 distance,
                 status: client.status,
-                request: client.request.clone().filter(|_| clear),
+                request: client.request.clone().filter(|_| clear && !strays),
             });
         } else if let Some(hidden) = &mut self.hidden
             && !clear
