@@ -95,6 +95,8 @@ fn ended(event: &Event) -> Said {
 /// The ending that a client's event is.
 pub fn ending(client: Event) -> Ending {
     match said(&client) {
+        // Whether the client left or the controller told it to cannot be read: the age must tell.
+        Said::Aborted if client.kind == Kind::DownEnd && left(&client) => Ending::Unknown,
         Said::Aborted => Ending::Aborted,
         Said::Cut => Ending::Cut(Box::new(client)),
         _ => Ending::Answered(Box::new(client)),
@@ -278,12 +280,13 @@ impl Attempt<'_> {
 
     /// Whether the thread wrote this right after it had let go of the attempt.
     fn next_step(&self, client: &Event) -> bool {
-        client.prev == Some(self.event.exchange) && self.lag(client) <= NEXT
+        client.prev == Some(self.event.exchange) && self.lag(client) <= NEXT / 2
     }
 
     /// Whether the request may go on in another thread.
     fn strays(&self) -> bool {
-        !self.bound() && self.event.kind != Kind::Response
+        let own = self.event.kind == Kind::Response && !self.event.flags.any(flag::NOT_HTTP);
+        !self.bound() && !own
     }
 
     fn timed_out(&self) -> bool {
