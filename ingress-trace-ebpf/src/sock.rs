@@ -240,8 +240,8 @@ impl Task {
     /// serves the administrator; requests of clients are its workers' (Envoy's threading model).
     #[inline(always)]
     pub fn administers(self) -> bool {
-        let (tid, tgid) = self.ids();
-        tid == tgid && self.name() == *b"envoy\0\0\0\0\0\0\0\0\0\0\0"
+        let (thread, process) = self.ids();
+        thread == process && self.name() == *b"envoy\0\0\0\0\0\0\0\0\0\0\0"
     }
 
     /// Name of the process' main thread (worker threads of Envoy have names of their own).

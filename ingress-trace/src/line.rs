@@ -83,6 +83,8 @@ impl Line {
         while let Some(event) = self.settle.pop(now) {
             match chain(watched, event.cgroup) {
                 Chain::Adjacent => self.joiner.push(event),
+                // Told by words and time, a probe's answer would be that of a failure near it.
+                _ if is_probe(watched, &event) => {}
                 chain => self.matcher.push(event, chain),
             }
         }
@@ -130,6 +132,15 @@ impl Line {
             self.settle.early + self.joiner.evicted + self.matcher.evicted,
         );
     }
+}
+
+/// Whether this is an answer on a port of the controller's own.
+fn is_probe(watched: &Watched, event: &Event) -> bool {
+    let controller = watched
+        .owner(event.cgroup)
+        .map_or(Controller::Unknown, |own| own.controller);
+    let own = profiles::of(controller).own_ports;
+    event.leg == Leg::Downstream && own.contains(&event.local.port())
 }
 
 fn chain(watched: &Watched, cgroup: u64) -> Chain {

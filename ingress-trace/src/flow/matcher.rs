@@ -2,13 +2,13 @@
 //! Out: flows. Joins failures to the clients that waited for them by thread, words and time, where
 //! what a thread does next says nothing.
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::SocketAddr;
 use std::ops::Bound;
 
 use crate::cause::taxonomy::{Phase, Protocol};
 use crate::event::{Event, ExchangeId, Kind, Leg};
 use crate::profiles::Chain;
 
+use super::checks::Checks;
 use super::fit::{self, BEHIND, Said, said};
 use super::open::{Open, Retry};
 use super::{Ending, Flow, MOST_OPEN, Waits, is_failure};
@@ -34,8 +34,8 @@ pub struct Matcher {
     retries: HashMap<ExchangeId, Retry>,
     /// Endings of attempts that were told, for the attempts before them.
     told: HashMap<ExchangeId, (u64, Ending)>,
-    /// Backends that were tried while no client waited (health checks), and when.
-    checked: HashMap<(u64, SocketAddr), u64>,
+    /// What the controller does for itself.
+    checks: Checks,
     forgotten: u64,
     /// How often the bound was met.
     pub evicted: u64,
@@ -52,7 +52,7 @@ impl Matcher {
             sharing: BTreeMap::new(),
             retries: HashMap::new(),
             told: HashMap::new(),
-            checked: HashMap::new(),
+            checks: Checks::default(),
             forgotten: 0,
             evicted: 0,
         }
@@ -125,6 +125,7 @@ impl Matcher {
         let mut flows = Vec::new();
         self.compare(now, &mut flows);
         self.share(now);
+        self.note_alone(now);
         let done: Vec<(ExchangeId, Ending)> = self
             .open
             .values()
@@ -184,6 +185,7 @@ impl Matcher {
             for open in self.failed_within(from, client.time.saturating_add(BEHIND)) {
                 if open.ending.is_none()
                     && let Some(distance) = open.attempt().distance(client)
+                    && (client.protocol == Some(Protocol::Http1) || !self.checks.has(&open.failure))
                 {
                     pairs.push((distance, *place, open.failure.exchange));
                 }
@@ -238,7 +240,7 @@ impl Matcher {
                 let attempt = open.attempt();
                 open.retry == Some(failure)
                     && attempt.tried_again(last.began(), last.failure.request.as_ref())
-                    || attempt.precedes(&last.attempt(), &client, self.is_checked(&open.failure))
+                    || attempt.precedes(&last.attempt(), &client, self.checks.has(&open.failure))
             })
             .map(|open| (open.failure.time, open.failure.exchange))
             .collect();
@@ -250,8 +252,17 @@ impl Matcher {
         }
     }
 
-    fn is_checked(&self, failure: &Event) -> bool {
-        self.checked.contains_key(&(failure.cgroup, failure.remote))
+    /// Notes the failures that have rested and that nobody seems to have waited for.
+    fn note_alone(&mut self, now: u64) {
+        let rest = 2 * self.waits.settle;
+        for open in self.open.values_mut().filter(|open| !open.noted) {
+            if open.failure.time.saturating_add(rest) <= now {
+                open.noted = true;
+                if open.alone() && now != u64::MAX {
+                    self.checks.alone(&open.failure);
+                }
+            }
+        }
     }
 
     /// What is no failure's answer: a success that may hide failures, or an error of the
@@ -264,10 +275,11 @@ impl Matcher {
             let attempt = open.attempt();
             // What a failure may have caused is no error of the controller's own.
             shared |= open.ending.is_none() && attempt.explains(&client);
-            let key = (open.failure.cgroup, open.failure.remote);
-            let hides = attempt.hidden_by(&client, self.checked.contains_key(&key));
+            let hides = attempt.hidden_by(&client, self.checks.has(&open.failure));
             let (begins, likely) = (attempt.begins(&client), attempt.likely(&client));
+            let possible = attempt.possible(&client);
             open.awaited |= likely;
+            open.possible |= possible;
             if begins && open.ending.is_none() {
                 open.ending = Some(Ending::Cut(Box::new(client.clone())));
             } else if let Some(distance) = hides {
@@ -347,9 +359,8 @@ impl Matcher {
         }
         // One that had an ending before was not without a client from the start.
         let alone = ending == Ending::NoClient && open.ending.is_none();
-        if alone && self.checked.len() < MOST_OPEN {
-            let backend = (open.failure.cgroup, open.failure.remote);
-            self.checked.insert(backend, time);
+        if alone && !open.awaited {
+            self.checks.certain(&open.failure);
         }
         if self.told.len() < MOST_OPEN {
             self.told.insert(id, (now, ending.clone()));
@@ -371,10 +382,15 @@ impl Matcher {
         if since.saturating_add(2 * self.waits.settle) > now {
             return None;
         }
-        if let Some(ending) = self.retried(open) {
+        let own = self.checks.has(failure);
+        // Without any client around it, what its thread did next was another check.
+        if !own
+            && open.possible
+            && let Some(ending) = self.retried(open)
+        {
             return Some(ending);
         }
-        if let Some(hidden) = &open.hidden {
+        if let Some(hidden) = open.hidden.as_ref().filter(|_| !own) {
             return Some(Ending::Retried(hidden.status));
         }
         let cut = failure.kind != Kind::Response && failure.head_complete();
@@ -384,13 +400,12 @@ impl Matcher {
             self.waits.retry
         };
         let over = failure.time.saturating_add(last) <= now;
-        over.then(|| {
-            if cut || open.awaited && !self.is_checked(failure) {
-                Ending::Unknown
-            } else {
-                Ending::NoClient
-            }
-        })
+        let ending = if !own && (cut || open.awaited) {
+            Ending::Unknown
+        } else {
+            Ending::NoClient
+        };
+        over.then_some(ending)
     }
 
     /// What became of the attempt that the same thread made next.
@@ -433,8 +448,7 @@ impl Matcher {
         self.told
             .retain(|_, (time, _)| time.saturating_add(2 * retry) > now);
         // Health checks come at intervals of seconds to minutes.
-        self.checked
-            .retain(|_, time| time.saturating_add(20 * retry) > now);
+        self.checks.forget(now.saturating_sub(20 * retry));
     }
 }
 

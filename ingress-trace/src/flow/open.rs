@@ -3,7 +3,8 @@ use ingress_trace_common::sample::flag;
 
 use super::Ending;
 use super::fit::Attempt;
-use crate::event::{Event, ExchangeId};
+use crate::cause::reading::errno;
+use crate::event::{Event, ExchangeId, Kind};
 use crate::finding::Request;
 use crate::profiles::Chain;
 
@@ -29,8 +30,12 @@ pub(super) struct Open {
     pub ending: Option<Ending>,
     /// The nearest success that may hide it.
     pub hidden: Option<Hidden>,
+    /// Whether any client was there at all.
+    pub possible: bool,
     /// Whether any client may have waited for it.
     pub awaited: bool,
+    /// Whether it was noted that nobody seems to have.
+    pub noted: bool,
 }
 
 /// A success that may hide a failure.
@@ -55,7 +60,9 @@ impl Open {
             retried: None,
             ending: None,
             hidden: None,
+            possible: false,
             awaited: false,
+            noted: false,
             failure,
         }
     }
@@ -84,6 +91,19 @@ impl Open {
         {
             hidden.request = None;
         }
+    }
+
+    /// Whether nobody was told of it, once all around it was compared: a client that waits for it is
+    /// told at once where such a failure is not tried again slowly.
+    pub fn alone(&self) -> bool {
+        let event = &self.failure;
+        let quick = match event.kind {
+            // HAProxy waits a second before it connects again.
+            Kind::ConnectFailed => self.chain == Chain::Process && event.errno == Some(errno::ECONNREFUSED),
+            Kind::Reset | Kind::Closed | Kind::Response => event.request.is_some(),
+            _ => false,
+        };
+        quick && self.ending.is_none() && self.hidden.is_none()
     }
 
     /// As clients are compared with it.

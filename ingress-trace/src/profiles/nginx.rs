@@ -16,9 +16,10 @@ pub(super) const PROFILE: Profile = Profile {
         "angie: cache ",
     ],
     // ingress-nginx: 10245-10247 and 10254 (the controller's), 18080 before 0.2x. Kong: admin 8001
-    // and 8444, status 8100. APISIX: control 9090, metrics 9091, admin 9180. F5: metrics 9113.
+    // (not 8444, where others have clients), status 8100. APISIX: control 9090, metrics 9091, admin
+    // 9180. F5: metrics 9113.
     own_ports: &[
-        8001, 8100, 8444, 9090, 9091, 9113, 9180, 10245, 10246, 10247, 10254, 18080,
+        8001, 8100, 9090, 9091, 9113, 9180, 10245, 10246, 10247, 10254, 18080,
     ],
     connect_timers: &[Duration::from_secs(5), Duration::from_mins(1)],
     read_timers: &[Duration::from_mins(1)],

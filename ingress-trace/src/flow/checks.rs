@@ -1,0 +1,95 @@
+//! In: failures around which no client waited. Out: which attempts are a controller's own (health
+//! checks, traces, authorities): the same thing that failed so several times. Pure, bounded.
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::MOST_OPEN;
+use crate::event::Event;
+
+/// So often alone is no chance: the client of a lonely failure may have been lost, or still wait.
+const ENOUGH: u32 = 3;
+
+/// What is known of one kind of attempts.
+#[derive(Debug)]
+struct Known {
+    alone: u32,
+    /// When it was last alone.
+    time: u64,
+}
+
+/// Attempts by backend and words.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    known: HashMap<u64, Known>,
+}
+
+impl Checks {
+    /// Notes a failure that no client seems to have waited for.
+    pub fn alone(&mut self, failure: &Event) {
+        self.note(failure, 1);
+    }
+
+    /// Notes a failure that certainly no client waited for.
+    pub fn certain(&mut self, failure: &Event) {
+        self.note(failure, ENOUGH);
+    }
+
+    fn note(&mut self, failure: &Event, times: u32) {
+        if self.known.len() >= MOST_OPEN {
+            return;
+        }
+        let known = self.known.entry(key(failure)).or_insert(Known {
+            alone: 0,
+            time: failure.time,
+        });
+        known.alone = known.alone.saturating_add(times);
+        known.time = known.time.max(failure.time);
+    }
+
+    /// Whether this attempt is one of the controller's own.
+    pub fn has(&self, failure: &Event) -> bool {
+        !self.known.is_empty()
+            && self
+                .known
+                .get(&key(failure))
+                .is_some_and(|known| known.alone >= ENOUGH)
+    }
+
+    /// Forgets what was not alone since `time`.
+    pub fn forget(&mut self, time: u64) {
+        self.known.retain(|_, known| known.time > time);
+    }
+}
+
+/// A check asks the same of the same backend each time; clients ask other things there.
+fn key(failure: &Event) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let words = failure.request.as_ref();
+    let words = words.map(|request| (&request.method, &request.path));
+    (failure.cgroup, failure.remote, words).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Kind;
+    use crate::event::example::up;
+
+    #[test]
+    fn what_failed_alone_three_times_is_the_controllers_own_until_it_rests() {
+        let check = |cookie| up(cookie, Kind::Reset, 1000 * cookie);
+        let mut other = check(4);
+        other.request.as_mut().expect("a request").path = "/other".into();
+        let mut checks = Checks::default();
+        for cookie in 1..=3 {
+            assert!(!checks.has(&check(4)));
+            checks.alone(&check(cookie));
+        }
+        assert!(checks.has(&check(4)) && !checks.has(&other));
+        checks.certain(&other);
+        assert!(checks.has(&other));
+        checks.forget(3000);
+        assert!(!checks.has(&check(4)) && checks.has(&other));
+    }
+}
