@@ -134,7 +134,7 @@ fn route(route: &Route, way: Way) -> Value {
     json!({"match": {"prefix": format!("/{}/", route.word)}, "route": action})
 }
 
-fn tls() -> Value {
+pub(super) fn tls() -> Value {
     let pair = json!({
         "certificate_chain": {"filename": "cert.pem"}, "private_key": {"filename": "key.pem"},
     });

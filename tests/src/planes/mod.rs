@@ -19,10 +19,12 @@ use crate::{agent, client as plain, tls, wait};
 
 mod caddy;
 pub mod cases;
+pub mod checks;
 pub mod client;
 mod envoy;
 mod haproxy;
 mod nginx;
+pub mod own;
 pub mod quiet;
 mod traefik;
 

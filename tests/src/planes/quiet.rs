@@ -1,7 +1,8 @@
 //! Runs of traffic that must leave no finding, on every data plane at once: what was done when, and
 //! what the agent told although nothing had failed. A marker that is known to fail ends each run, so
 //! that silence is a fact and not a matter of patience.
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
@@ -60,11 +61,9 @@ impl Run {
     /// How many clients were counted as gone, once all is counted.
     pub fn aborts(&self) -> Result<u64> {
         // The kernel's counts are read every second: the marker's failure is in, and all before it.
-        static COUNT: Mutex<u32> = Mutex::new(0);
-        let mut count = COUNT.lock().expect("no thread panics with it");
-        *count += 1;
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let marker = format!("/refused/marker-{count}");
-        drop(count);
         let failures = "ingress_trace_upstream_failures_total";
         let before = self.agent.metrics()?.count(failures, &[]);
         self.world
@@ -103,7 +102,7 @@ impl Run {
             odd.push(format!("{step}: {}", alarm.0));
         }
         for one in odd {
-            let mut differences = differences.lock().expect("no thread panics with it");
+            let mut differences = differences.lock().unwrap_or_else(PoisonError::into_inner);
             differences.note(format!("{plane:?}: {one}"));
         }
         Ok(())

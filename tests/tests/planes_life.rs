@@ -1,0 +1,337 @@
+//! What a data plane does beside its clients' requests (health checks, control planes, authorities,
+//! traces, probes of its own ports), and its own life (reloads, endpoints that come and go, its end):
+//! none of it is a finding.
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use tests::agent::{Agent, VERDICT};
+use tests::backends::{Backends, Behavior as B};
+use tests::bed::{Bed, Host};
+use tests::client::{self as plain, request};
+use tests::edge::{Edge, pause};
+use tests::expect::Differences;
+use tests::nginx::unreachable_endpoints;
+use tests::planes::own::{Own, PORT, TLS_PORT, at};
+use tests::planes::{Plane, checks, each};
+use tests::{h2, https, wait};
+
+/// A bed with a data plane that has much to do beside its clients' requests.
+struct Life {
+    own: Own,
+    backends: Backends,
+    agent: Agent,
+    plane: Plane,
+    // Last: it is dropped after what lives in it.
+    bed: Bed,
+}
+
+impl Life {
+    fn new(plane: Plane, busy: bool) -> Result<Self> {
+        let bed = Bed::new()?;
+        let backends = Backends::start(&bed)?;
+        unreachable_endpoints(&bed)?;
+        let cgroup = bed.cgroup(Host::Proxy).display().to_string();
+        let target = [
+            "--no-kube",
+            "--controller",
+            plane.word(),
+            "--cgroup",
+            &cgroup,
+        ];
+        let agent = Agent::start_with(bed.folder(), &target)?;
+        let own = Own::start(
+            &bed,
+            plane,
+            &checks::files(plane, &[B::Ok.endpoint()], busy)?,
+        )?;
+        // It may listen before it has read its routes.
+        wait::holds("requests relayed", VERDICT, || {
+            plain::get(&bed, at(PORT), "/ready").is_ok_and(|got| got.status == Some(200))
+        })?;
+        Ok(Self {
+            own,
+            backends,
+            agent,
+            plane,
+            bed,
+        })
+    }
+
+    /// Ends the agent; whatever it told beside a marker is a false alarm.
+    fn finish(self, differences: &Mutex<Differences>) -> Result<()> {
+        let got = plain::get(&self.bed, at(PORT), "/refused/marker")?;
+        ensure!(got.status >= Some(500), "{got:?}");
+        self.agent
+            .finding("the marker", |one| one.path() == "/refused/marker")?;
+        for alarm in self.agent.stop()? {
+            if alarm.path() != "/refused/marker" && alarm.text("/outcome") != "slow" {
+                note(differences, format!("{:?}: {}", self.plane, alarm.0));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn note(differences: &Mutex<Differences>, text: String) {
+    differences
+        .lock()
+        .expect("no thread panics with it")
+        .note(text);
+}
+
+fn all(busy: bool, work: impl Fn(Life, &Mutex<Differences>) -> Result<()> + Sync) -> Result<()> {
+    let differences = Mutex::new(Differences::default());
+    each(|plane| work(Life::new(plane, busy)?, &differences))?;
+    differences
+        .into_inner()
+        .expect("no thread panics with it")
+        .finish("");
+    Ok(())
+}
+
+/// One request of each kind of client.
+fn ask(bed: &Bed, path: &str) -> Result<()> {
+    let got = plain::get(bed, at(PORT), path)?;
+    ensure!(
+        (got.status, got.complete) == (Some(200), true),
+        "plain: {got:?}"
+    );
+    let got = https::open(bed, at(TLS_PORT))?.get(path)?;
+    ensure!(
+        (got.status, got.complete) == (Some(200), true),
+        "TLS: {got:?}"
+    );
+    let got = h2::Connection::open(bed, at(TLS_PORT))?.get(path)?;
+    ensure!(
+        (got.status, got.complete) == (Some(200), true),
+        "HTTP/2: {got:?}"
+    );
+    Ok(())
+}
+
+/// Waits until every check that reaches its backend has been made so often again.
+fn checked(life: &mut Life, times: u64) -> Result<()> {
+    if life.plane == Plane::Nginx {
+        return Ok(());
+    }
+    for behavior in [B::ResetRequest, B::FinRequest, B::Hang, B::Stall] {
+        let before = life.backends.requests(behavior)?;
+        wait::holds("health checks", VERDICT, || {
+            life.backends
+                .requests(behavior)
+                .is_ok_and(|now| now >= before + times)
+        })
+        .map_err(|error| error.context(life.own.output()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_not_an_upstream_is_never_told() -> Result<()> {
+    all(true, |mut life, differences| {
+        // Its traces are sent behind requests.
+        for number in 0..12 {
+            plain::get(&life.bed, at(PORT), &format!("/early-{number}"))?;
+        }
+        // While nobody asks: as long as a retry may take, what failed may have a client. Before that,
+        // under constant traffic of TLS clients, a failed connect of a check can be taken for theirs.
+        checked(&mut life, 3)?;
+        pause(16_000);
+        // While clients go on, from the start of some checks to the end of others.
+        let (bed, done) = (&life.bed, AtomicBool::new(false));
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..3)
+                .map(|client| {
+                    let done = &done;
+                    scope.spawn(move || {
+                        for number in 0.. {
+                            if done.load(Ordering::Relaxed) {
+                                break;
+                            }
+                            ask(bed, &format!("/fine-{client}-{number}?ms={}", number % 5))?;
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            let wait = wait::holds("requests", VERDICT * 3, || {
+                life.backends
+                    .requests(B::Ok)
+                    .is_ok_and(|count| count > 1000)
+            });
+            done.store(true, Ordering::Relaxed);
+            let clients = clients.into_iter().try_for_each(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            clients.and(wait)
+        })?;
+        probes(&life)?;
+        life.finish(differences)
+    })
+}
+
+/// Asks a controller on a port of its own until it says that it is not ready.
+fn probes(life: &Life) -> Result<()> {
+    let to = at(checks::own_port(life.plane));
+    let path = match life.plane {
+        Plane::Envoy => {
+            let mut admin = plain::Connection::open(&life.bed, to)?;
+            let fail = request("POST", "/healthcheck/fail", "Content-Length: 0\r\n");
+            admin.send(fail.as_bytes())?;
+            ensure!(admin.answer()?.status == Some(200), "no admin");
+            "/ready"
+        }
+        // It has no other than 200 before its end.
+        Plane::Traefik => return Ok(()),
+        _ => "/healthz",
+    };
+    for _ in 0..5 {
+        let got = plain::get(&life.bed, to, path)?;
+        ensure!(got.status == Some(503), "{path}: {got:?}");
+    }
+    Ok(())
+}
+
+/// Clients of all kinds that go on while `work` is done, over and over.
+fn meanwhile(bed: &Bed, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let done = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..2)
+            .map(|client| {
+                scope.spawn(move || {
+                    let mut number = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        number += 1;
+                        let path = format!("/on-{client}-{number}");
+                        // A process on its way out closes connections that have just come.
+                        ask(bed, &path).or_else(|_| ask(bed, &path))?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        let worked = work();
+        done.store(true, Ordering::Relaxed);
+        let clients = clients.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        worked.and(clients)
+    })
+}
+
+/// Gives it other endpoints in its own graceful way.
+fn reload(own: &mut Own, bed: &Bed, plane: Plane, fine: &[SocketAddr]) -> Result<()> {
+    let files = checks::files(plane, fine, false)?;
+    own.write(&files)?;
+    match plane {
+        Plane::Nginx => own.process.signal(libc::SIGHUP),
+        Plane::Haproxy => {
+            let old = own.process.id().to_string();
+            let mut before = own.succeed(bed, &["-sf", &old])?;
+            before.wait(VERDICT)?;
+        }
+        // They watch their files.
+        Plane::Envoy | Plane::Traefik => {}
+        Plane::Caddy => {
+            let config = &files[0].1;
+            let headers = format!(
+                "Content-Type: application/json\r\nContent-Length: {}\r\nOrigin: http://{}\r\n",
+                config.len(),
+                at(2019)
+            );
+            let mut admin = plain::Connection::open(bed, at(2019))?;
+            let head = request("POST", "/load", &headers);
+            let head = head.replace("shop.example", &at(2019).to_string());
+            admin.send((head + config).as_bytes())?;
+            let got = admin.answer()?;
+            ensure!(got.status == Some(200), "reload: {got:?} {}", own.output());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn endpoints_that_come_and_go_properly_and_reloads() -> Result<()> {
+    all(false, |life, differences| {
+        let Life {
+            mut own,
+            mut backends,
+            agent,
+            plane,
+            bed,
+        } = life;
+        let second = SocketAddr::new(Host::SecondProxy.v4(), 9700);
+        let http = "server { listen 9700; location / { return 200 'second'; } }";
+        let mut pod = Edge::start_on(&bed, Host::SecondProxy, "", http)?;
+        let seen = |pod: &Edge| pod.log().map_or(0, |log| log.len());
+        meanwhile(&bed, || {
+            for _ in 0..2 {
+                let before = seen(&pod);
+                reload(&mut own, &bed, plane, &[B::Ok.endpoint(), second])?;
+                // A check of Traefik or HAProxy is one of them.
+                wait::holds("requests at the new endpoint", VERDICT, || {
+                    seen(&pod) > before + 20
+                })?;
+                reload(&mut own, &bed, plane, &[B::Ok.endpoint()])?;
+                // All go to the first one, over and over.
+                wait::holds("no request at the old endpoint", VERDICT, || {
+                    let (there, here) = (seen(&pod), backends.requests(B::Ok).unwrap_or(0));
+                    let more = wait::holds("requests", VERDICT, || {
+                        backends.requests(B::Ok).is_ok_and(|now| now > here + 60)
+                    });
+                    more.is_ok() && seen(&pod) == there
+                })?;
+            }
+            // It closes what is left of its connections.
+            pod.signal(libc::SIGQUIT);
+            Ok(())
+        })?;
+        let life = Life {
+            own,
+            backends,
+            agent,
+            plane,
+            bed,
+        };
+        life.finish(differences)
+    })
+}
+
+/// Connections that clients hold without a request; the limit of open files on both sides bounds it.
+const IDLE: usize = 5000;
+
+#[test]
+fn thousands_of_idle_clients() -> Result<()> {
+    all(false, |life, differences| {
+        if matches!(life.plane, Plane::Traefik | Plane::Caddy) {
+            return life.finish(differences);
+        }
+        let mut idle = Vec::new();
+        life.bed.inside(Host::Client, || {
+            for _ in 0..IDLE {
+                idle.push(TcpStream::connect(at(PORT)).context("failed to connect")?);
+            }
+            Ok(())
+        })?;
+        for number in 0..50 {
+            ask(&life.bed, &format!("/beside-{number}"))?;
+        }
+        drop(idle);
+        for number in 0..10 {
+            ask(&life.bed, &format!("/behind-{number}"))?;
+        }
+        let page = life.agent.metrics()?;
+        let aborts = page.count("ingress_trace_client_aborts_total", &[]);
+        if aborts > 0 {
+            note(differences, format!("{:?}: {aborts} aborts", life.plane));
+        }
+        life.finish(differences)
+    })
+}
