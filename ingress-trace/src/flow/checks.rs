@@ -34,6 +34,11 @@ impl Checks {
         self.note(failure, ENOUGH);
     }
 
+    /// Notes a failure that a client had waited for: what was learnt before may be its requests.
+    pub fn asked(&mut self, failure: &Event) {
+        self.known.remove(&key(failure));
+    }
+
     fn note(&mut self, failure: &Event, times: u32) {
         if self.known.len() >= MOST_OPEN {
             return;
@@ -89,6 +94,9 @@ mod tests {
         assert!(checks.has(&check(4)) && !checks.has(&other));
         checks.certain(&other);
         assert!(checks.has(&other));
+        checks.asked(&other);
+        assert!(!checks.has(&other), "clients ask for it, too");
+        checks.certain(&other);
         checks.forget(3000);
         assert!(!checks.has(&check(4)) && checks.has(&other));
     }

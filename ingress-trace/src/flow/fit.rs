@@ -160,10 +160,16 @@ impl Attempt<'_> {
         begun.is_some_and(|time| self.event.began().is_some_and(|began| time < began))
     }
 
-    /// Whether it probably did: a controller connects as soon as it is asked.
+    /// Whether it probably did: it asked for the same, or, where its answer says nothing of what it
+    /// asked for, just before: a controller connects as soon as it is asked.
     pub fn likely(&self, client: &Event) -> bool {
         let soon = self.lead(client).is_some_and(|lead| lead < LONG_LEAD);
-        self.possible(client) && (soon || self.same_words(client) == Some(true))
+        let told = match self.same_words(client) {
+            Some(same) => same,
+            None if self.bound() => soon,
+            None => soon && client.request.is_none() || self.explains(client),
+        };
+        self.possible(client) && told
     }
 
     fn same_thread(&self, client: &Event) -> Option<bool> {

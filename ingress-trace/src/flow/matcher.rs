@@ -361,6 +361,8 @@ impl Matcher {
         let alone = ending == Ending::NoClient && open.ending.is_none();
         if alone && !open.awaited {
             self.checks.certain(&open.failure);
+        } else if matches!(ending, Ending::Answered(_) | Ending::Cut(_)) {
+            self.checks.asked(&open.failure);
         }
         if self.told.len() < MOST_OPEN {
             self.told.insert(id, (now, ending.clone()));

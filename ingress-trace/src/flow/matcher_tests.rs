@@ -140,7 +140,7 @@ fn a_success_later_hides_a_failure_that_its_client_waited_for() {
     let same = of("/a", answer(9, 200, 130 * MS, 90 * MS));
     let other = of("/b", answer(9, 200, 130 * MS, 36 * MS));
     assert_eq!(loose(&[reset.clone(), same]), ["1: retried 200"]);
-    assert_eq!(loose(&[reset, other]), ["1: unknown"]);
+    assert_eq!(loose(&[reset, other]), ["1: nobody"]);
 }
 
 #[test]

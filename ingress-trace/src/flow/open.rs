@@ -99,11 +99,13 @@ impl Open {
         let event = &self.failure;
         let quick = match event.kind {
             // HAProxy waits a second before it connects again.
-            Kind::ConnectFailed => self.chain == Chain::Process && event.errno == Some(errno::ECONNREFUSED),
+            Kind::ConnectFailed => {
+                self.chain == Chain::Process && event.errno == Some(errno::ECONNREFUSED)
+            }
             Kind::Reset | Kind::Closed | Kind::Response => event.request.is_some(),
             _ => false,
         };
-        quick && self.ending.is_none() && self.hidden.is_none()
+        quick && !self.awaited && self.ending.is_none() && self.hidden.is_none()
     }
 
     /// As clients are compared with it.
