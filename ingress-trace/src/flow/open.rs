@@ -100,7 +100,7 @@ impl Open {
         let quick = match event.kind {
             // HAProxy waits a second before it connects again.
             Kind::ConnectFailed => {
-                self.chain == Chain::Process && event.errno == Some(errno::ECONNREFUSED)
+                self.chain != Chain::Thread && event.errno == Some(errno::ECONNREFUSED)
             }
             Kind::Reset | Kind::Closed | Kind::Response => event.request.is_some(),
             _ => false,

@@ -25,7 +25,7 @@ pub fn own_port(plane: Plane) -> u16 {
 }
 
 /// Nobody listens there: control plane, authority and collector.
-fn gone() -> SocketAddr {
+pub fn gone() -> SocketAddr {
     SocketAddr::new(Host::Backend.v4(), 8977)
 }
 
