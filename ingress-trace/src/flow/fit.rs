@@ -12,7 +12,11 @@ use crate::profiles::Chain;
 
 /// A controller answers for a failure at once; on a leg that cannot be read, what comes later is
 /// the answer of a retry.
-const AT_ONCE: u64 = 2_000_000;
+const AT_ONCE: u64 = 5_000_000;
+/// What comes so much later is certainly another attempt's.
+const LATER: u64 = 20_000_000;
+/// Within which a busy controller makes an attempt that a later success may hide.
+const LONG: u64 = 10_000_000;
 /// No retry succeeds that soon.
 const NEXT: u64 = 1_000_000;
 /// A controller connects at once, too.
@@ -346,7 +350,7 @@ impl Attempt<'_> {
             Said::Success => client.time >= event.time,
             Said::Bytes => {
                 let relayed = event.kind != Kind::Response && event.head_complete();
-                let late = self.lag(client) > AT_ONCE || self.retried_before(client.time);
+                let late = self.lag(client) > LATER || self.retried_before(client.time);
                 client.time >= event.time && !relayed && late
             }
             _ => false,
@@ -359,7 +363,7 @@ impl Attempt<'_> {
             Some(true) => Some(lead),
             Some(false) => None,
             None if self.relays_retry(client) => Some(NO_WORDS),
-            None => (lead <= LEAD && !checked).then_some(lead + NO_WORDS),
+            None => (lead <= LONG && !checked).then_some(lead + NO_WORDS),
         }
     }
 
