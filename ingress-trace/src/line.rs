@@ -100,9 +100,7 @@ impl Line {
 
     fn finding(&mut self, flow: &Flow, watched: &mut Watched) -> Option<Finding> {
         let cgroup = flow.failure.cgroup;
-        let controller = watched
-            .owner(cgroup)
-            .map_or(Controller::Unknown, |own| own.controller);
+        let controller = controller(watched, cgroup);
         let reading = reading(flow, controller, &mut self.timers)?;
         // A controller that ends drops what it has open, as it is told to.
         let own = flow.failure.kind == Kind::GaveUp && flow.failure.pid != 0;
@@ -136,18 +134,18 @@ impl Line {
 
 /// Whether this is an answer on a port of the controller's own.
 fn is_probe(watched: &Watched, event: &Event) -> bool {
-    let controller = watched
-        .owner(event.cgroup)
-        .map_or(Controller::Unknown, |own| own.controller);
-    let own = profiles::of(controller).own_ports;
+    let own = profiles::of(controller(watched, event.cgroup)).own_ports;
     event.leg == Leg::Downstream && own.contains(&event.local.port())
 }
 
 fn chain(watched: &Watched, cgroup: u64) -> Chain {
-    let controller = watched
+    profiles::of(controller(watched, cgroup)).chains
+}
+
+fn controller(watched: &Watched, cgroup: u64) -> Controller {
+    watched
         .owner(cgroup)
-        .map_or(Controller::Unknown, |own| own.controller);
-    profiles::of(controller).chains
+        .map_or(Controller::Unknown, |own| own.controller)
 }
 
 fn shortage(flow: &Flow, reading: Reading, watched: &mut Watched) -> Shortage {
