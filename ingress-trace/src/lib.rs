@@ -4,6 +4,7 @@ pub mod agent;
 pub mod allocator;
 pub mod cause;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod counts;
 pub mod event;
