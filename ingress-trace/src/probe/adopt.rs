@@ -1,6 +1,5 @@
 //! Sockets that existed before the hooks: the TCP iterator, run inside the pod's network namespace,
 //! gives state to those that the data plane's processes hold.
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -9,6 +8,7 @@ use aya::maps::HashMap as BpfMap;
 use aya::programs::Iter;
 
 use super::Probe;
+use crate::netns;
 
 impl Probe {
     /// Adopts the connections of one network namespace that lie in one of `cgroups` (ids) and
@@ -65,11 +65,8 @@ impl Probe {
             .attach()
             .context("failed to attach the TCP iterator")?;
         let link = program.take_link(id)?;
-        let namespace = File::open(namespace)
-            .with_context(|| format!("failed to open {}", namespace.display()))?;
-        // The iterator walks the namespace of the thread that opens it; that thread ends here.
-        std::thread::spawn(move || {
-            enter(&namespace)?;
+        // The iterator walks the namespace of the thread that opens it.
+        netns::inside(namespace, || {
             let mut file = link
                 .into_file()
                 .context("failed to open the TCP iterator")?;
@@ -78,18 +75,5 @@ impl Probe {
                 .context("failed to read the TCP iterator")?;
             Ok(bytes.len())
         })
-        .join()
-        .expect("the iterator's thread does not panic")
     }
-}
-
-fn enter(namespace: &File) -> Result<()> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: a system call on a descriptor that lives until it returns; it changes this thread only.
-    let failed = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
-    if failed != 0 {
-        return Err(std::io::Error::last_os_error())
-            .context("failed to enter the pod's network namespace (needs CAP_SYS_ADMIN)");
-    }
-    Ok(())
 }
