@@ -26,8 +26,8 @@ pub struct Ingress {
     pub pid: Option<u32>,
 }
 
-/// The backend that was addressed. Absent from a finding that reached none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The backend that was addressed, or, where none was, the Service that the request's route leads to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
     /// Namespace of the Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,10 +38,12 @@ pub struct Backend {
     /// Name of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
-    /// Address that was connected to.
-    pub address: IpAddr,
-    /// Port that was connected to.
-    pub port: u16,
+    /// Address that was connected to; absent where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Port that was connected to, else the port of the Service's pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 /// The request, known when its head was read in plaintext on either leg.

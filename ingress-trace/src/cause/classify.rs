@@ -97,11 +97,9 @@ fn base(
             ..context.ingress.clone()
         },
         backend: addressed.then(|| Backend {
-            namespace: None,
-            service: None,
-            pod: None,
-            address: event.remote.ip(),
-            port: event.remote.port(),
+            address: Some(event.remote.ip()),
+            port: Some(event.remote.port()),
+            ..Backend::default()
         }),
         protocol: event.protocol.filter(|_| upstream),
         connect_seconds: took(event.connect_time, connected).filter(|_| upstream && !adopted),

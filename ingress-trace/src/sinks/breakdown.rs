@@ -99,9 +99,11 @@ impl Breakdown {
 
 /// A backend as a person calls it: its Service where that is known, else its address.
 pub fn name(backend: &Backend) -> String {
-    match (&backend.namespace, &backend.service) {
-        (Some(namespace), Some(service)) => format!("{namespace}/{service}:{}", backend.port),
-        _ => std::net::SocketAddr::new(backend.address, backend.port).to_string(),
+    let port = backend.port.unwrap_or(0);
+    match (&backend.namespace, &backend.service, backend.address) {
+        (Some(namespace), Some(service), _) => format!("{namespace}/{service}:{port}"),
+        (_, _, Some(address)) => std::net::SocketAddr::new(address, port).to_string(),
+        _ => "-".into(),
     }
 }
 
@@ -158,10 +160,10 @@ mod tests {
         let mut breakdown = Breakdown::default();
         let mut finding = example();
         for port in 1..=BACKENDS as u16 + 5 {
-            finding.backend.as_mut().expect("a backend").port = port;
+            finding.backend.as_mut().expect("a backend").port = Some(port);
             breakdown.add(&finding);
         }
-        finding.backend.as_mut().expect("a backend").port = 7;
+        finding.backend.as_mut().expect("a backend").port = Some(7);
         breakdown.add(&finding);
         let rows = breakdown.rows();
         assert_eq!(rows[0].1.top(2), [("10.77.1.3:7", 2), ("10.77.1.3:1", 1)]);

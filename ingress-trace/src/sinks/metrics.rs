@@ -87,7 +87,7 @@ impl Failure {
                 controller: finding.controller,
                 namespace: word(backend.and_then(|backend| backend.namespace.as_ref())),
                 service: word(backend.and_then(|backend| backend.service.as_ref())),
-                port: backend.map_or(0, |backend| backend.port),
+                port: backend.and_then(|backend| backend.port).unwrap_or(0),
             },
             status: finding.status,
             cause: finding.cause,
@@ -383,7 +383,7 @@ mod tests {
         let metrics = Metrics::new();
         let mut finding = example();
         for port in 1..=MOST as u16 + 3 {
-            finding.backend.as_mut().expect("a backend").port = port;
+            finding.backend.as_mut().expect("a backend").port = Some(port);
             metrics.failure(&finding);
         }
         let state = metrics.state();

@@ -56,11 +56,9 @@ fn example() -> crate::finding::Finding {
             ..Ingress::default()
         },
         backend: Some(Backend {
-            namespace: None,
-            service: None,
-            pod: None,
-            address: "10.77.1.3".parse().expect("an address"),
-            port: 8080,
+            address: "10.77.1.3".parse().ok(),
+            port: Some(8080),
+            ..Backend::default()
         }),
         protocol: Some(words::Protocol::Http1),
         connect_seconds: Some(0.0002),

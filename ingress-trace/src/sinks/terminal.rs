@@ -129,11 +129,12 @@ const fn seen(visible: Visible) -> &'static str {
     }
 }
 
-/// `10.77.1.3:8080`, `shop/cart:8080` or `shop/cart:8080 (10.77.1.3)`.
+/// `10.77.1.3:8080`, `shop/cart:8080`, `shop/cart:8080 (10.77.1.3)` or `shop/cart:8080 (cart-7d9f)`.
 fn backend(backend: &Backend) -> String {
-    match &backend.service {
-        Some(_) => format!("{} ({})", name(backend), backend.address),
-        None => name(backend),
+    let address = backend.address.map(|address| address.to_string());
+    match backend.pod.clone().or(address) {
+        Some(who) if backend.service.is_some() => format!("{} ({who})", name(backend)),
+        _ => name(backend),
     }
 }
 
