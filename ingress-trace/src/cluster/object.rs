@@ -103,6 +103,8 @@ pub struct Pod {
     pub name: Name,
     /// `metadata.uid`: tells a pod from the next one of the same name.
     pub uid: Arc<str>,
+    /// Annotation `kubernetes.io/config.hash` of a static pod: its kubelet has another `uid` for it.
+    pub hash: Option<Arc<str>>,
     /// `metadata.creationTimestamp`.
     pub created: Option<Timestamp>,
     /// `metadata.deletionTimestamp`: when its grace period ends.
@@ -133,6 +135,11 @@ impl Pod {
         let grace = jiff::SignedDuration::from_secs(i64::from(self.grace.unwrap_or(0)));
         self.deletion?.checked_sub(grace).ok()
     }
+
+    /// What its node calls it: of a static pod the API has only a mirror, with a `uid` of its own.
+    pub fn local_uid(&self) -> &Arc<str> {
+        self.hash.as_ref().unwrap_or(&self.uid)
+    }
 }
 
 /// `metadata.ownerReferences` where `controller` is true.
@@ -162,6 +169,8 @@ pub struct Container {
     pub name: Arc<str>,
     /// `image` of the spec.
     pub image: Arc<str>,
+    /// `command` and `args` of the spec; only of this node's pods.
+    pub command: Vec<Arc<str>>,
     /// TCP ports it declares: name (may be empty) and number.
     pub ports: Vec<(Arc<str>, u16)>,
     /// `ready` of the status.
