@@ -2,16 +2,29 @@
 //! Data only, measured with real traffic; nothing here decides.
 use std::time::Duration;
 
-use super::{Chain, Profile, Retries, RetryOn, Statuses, Unread};
+use super::{Chain, Packaging, Profile, Retries, RetryOn, Statuses, Unread};
 use crate::cause::taxonomy::Controller;
 
 /// Caddy.
 pub(super) const PROFILE: Profile = Profile {
     controller: Controller::Caddy,
-    names: &["caddy"],
+    // Caddy Ingress Controller is its own binary, `/ingress-controller` (its Dockerfile), whose name is
+    // cut; the chart names it in its arguments.
+    names: &["caddy", "ingress-control"],
+    named: &[("ingress-control", "caddy-ingress-controller")],
+    sidecars: &[],
     idle_titles: &[],
-    // Admin API (its default), and health and metrics of Caddy Ingress Controller's chart.
+    // Admin API (its default), and health and metrics of caddyserver/ingress's chart.
     own_ports: &[2019, 9765],
+    own_paths: &[],
+    // charts/caddy-ingress-controller of caddyserver/ingress: it goes by the class's name. Caddy's own
+    // image is a web server.
+    packagings: &[Packaging {
+        name: "Caddy Ingress Controller",
+        images: &["caddy/ingress", "caddyserver/ingress"],
+        labels: &[&[("app.kubernetes.io/name", "caddy-ingress-controller")]],
+        ..Packaging::NONE
+    }],
     connect_timers: &[Duration::from_secs(3)],
     read_timers: &[],
     statuses: Statuses {

@@ -2,17 +2,22 @@
 //! Data only, measured with real traffic; nothing here decides.
 use std::time::Duration;
 
-use super::{Chain, Profile, Retries, RetryOn, Statuses, Unread};
+use super::{Chain, Packaging, Profile, Retries, RetryOn, Statuses, Unread};
 use crate::cause::taxonomy::Controller;
 
 /// HAProxy.
 pub(super) const PROFILE: Profile = Profile {
     controller: Controller::Haproxy,
     names: &["haproxy"],
+    named: &[],
+    sidecars: &[],
     idle_titles: &[],
-    // haproxytech: statistics 1024, health 1042, the controller's own 6060. jcmoraisjr: statistics
-    // 1936, metrics 9101, health 10253, the controller's own 10254.
+    // haproxytech, pkg/utils/flags.go: statistics 1024, health 1042, the controller's own 6060.
+    // haproxy-ingress, its chart's values.yaml: statistics 1936, metrics 9101, health 10253, the
+    // controller's own 10254. OpenShift, router/deployment.yaml of its operator: 1936.
     own_ports: &[1024, 1042, 1936, 6060, 9101, 10253, 10254],
+    own_paths: &[],
+    packagings: PACKAGINGS,
     connect_timers: &[Duration::from_secs(5)],
     read_timers: &[Duration::from_secs(50)],
     statuses: Statuses {
@@ -38,3 +43,35 @@ pub(super) const PROFILE: Profile = Profile {
     },
     chains: Chain::Thread,
 };
+
+const PACKAGINGS: &[Packaging] = &[
+    // deploy/haproxy-ingress.yaml of haproxytech/kubernetes-ingress; a job out of the same image
+    // updates its definitions.
+    Packaging {
+        name: "HAProxy Kubernetes Ingress Controller",
+        images: &["haproxytech/kubernetes-ingress"],
+        without: Some("--job-check-crd"),
+        labels: &[&[("run", "haproxy-ingress")]],
+        classes: &["haproxy.org/ingress-controller"],
+        ..Packaging::NONE
+    },
+    // haproxy-ingress/charts: HAProxy runs in the controller's container, or beside it in the pod.
+    Packaging {
+        name: "HAProxy Ingress",
+        images: &["haproxy-ingress"],
+        classes: &["haproxy-ingress.github.io/controller"],
+        ..Packaging::NONE
+    },
+    // openshift/cluster-ingress-operator: releases name images by digest only, the label is what its
+    // Services select.
+    Packaging {
+        name: "OpenShift router",
+        images: &["origin-haproxy-router"],
+        labels: &[&[(
+            "ingresscontroller.operator.openshift.io/deployment-ingresscontroller",
+            "",
+        )]],
+        classes: &["openshift.io/ingress-to-route"],
+        ..Packaging::NONE
+    },
+];

@@ -1,4 +1,4 @@
-//! In: a process name or a controller. Out: what is known of this data plane: how it is told, its
+//! In: a process, a pod, a class or a controller. Out: what is known of this data plane: how it is told, its
 //! timers, what it answers to which fault. Data and look-ups only; no I/O.
 //!
 //! Statuses and timers were measured with real traffic, retries off.
@@ -10,8 +10,11 @@ mod caddy;
 mod envoy;
 mod haproxy;
 mod nginx;
+mod packaging;
 mod traefik;
 mod unknown;
+
+pub use packaging::{By, Container, Packaging, Recognized, class, pod};
 
 /// One data plane.
 #[derive(Debug)]
@@ -20,11 +23,19 @@ pub struct Profile {
     pub controller: Controller,
     /// Names of its main threads (comm, at most 15 bytes).
     pub names: &'static [&'static str],
+    /// What the command line must hold where the name says too little.
+    pub named: &'static [(&'static str, &'static str)],
+    /// What the command line of a process, or of its parent, holds where it serves no ingress.
+    pub sidecars: &'static [&'static str],
     /// Beginnings of command lines of its processes that carry no requests.
     pub idle_titles: &'static [&'static str],
     /// Ports on which its usual packagings are probed, scraped and administered: what is answered
     /// there is no client's.
     pub own_ports: &'static [u16],
+    /// The same by port and path, where others have their clients on that port.
+    pub own_paths: &'static [(u16, &'static str)],
+    /// How it is deployed in clusters.
+    pub packagings: &'static [Packaging],
     /// Default connect timers of its usual packagings.
     pub connect_timers: &'static [Duration],
     /// Default timers for the first byte of a response; empty when it waits without end.
@@ -129,11 +140,18 @@ pub fn of(controller: Controller) -> &'static Profile {
     }
 }
 
-/// The data plane whose main thread has this name.
-pub fn recognize(comm: &str) -> Option<&'static Profile> {
-    ALL.iter()
-        .copied()
-        .find(|profile| profile.names.contains(&comm))
+/// Whether a data plane's main thread may have this name.
+pub fn is_name(comm: &str) -> bool {
+    ALL.iter().any(|profile| profile.names.contains(&comm))
+}
+
+/// The data plane whose main thread has this name, with this command line.
+pub fn recognize(comm: &str, title: &str) -> Option<&'static Profile> {
+    ALL.iter().copied().find(|profile| {
+        let mut named = profile.named.iter();
+        profile.names.contains(&comm)
+            && named.all(|(name, word)| *name != comm || title.contains(word))
+    })
 }
 
 impl Profile {
@@ -175,6 +193,19 @@ impl Profile {
         }
     }
 
+    /// Whether a process with this command line, its own or its parent's, serves an application and
+    /// no ingress.
+    pub fn is_sidecar(&self, title: &str) -> bool {
+        self.sidecars.iter().any(|words| title.contains(words))
+    }
+
+    /// Whether what is asked at this port and path is asked of the controller itself: probed, scraped
+    /// or administered.
+    pub fn is_own(&self, port: u16, path: Option<&str>) -> bool {
+        let asked = |own: &(u16, &str)| own.0 == port && path == Some(own.1);
+        self.own_ports.contains(&port) || self.own_paths.iter().any(asked)
+    }
+
     /// Whether a process of this data plane with this command line carries requests.
     pub fn carries(&self, title: &str) -> bool {
         !self.idle_titles.iter().any(|idle| title.starts_with(idle))
@@ -202,11 +233,12 @@ mod tests {
                     name.len() < ingress_trace_common::config::NAME_LEN,
                     "{name}"
                 );
-                let found = recognize(name).expect("its own name");
+                let words: Vec<_> = profile.named.iter().map(|(_, word)| *word).collect();
+                let found = recognize(name, &words.join(" ")).expect("its own name");
                 assert_eq!(found.controller, profile.controller);
             }
         }
-        assert!(recognize("").is_none() && recognize("bash").is_none());
+        assert!(recognize("", "").is_none() && recognize("bash", "bash").is_none());
         assert!(of(Controller::Unknown).names.is_empty());
     }
 
@@ -258,6 +290,22 @@ mod tests {
             [0, 502, 502, 500, 502]
         );
         assert_eq!(row(Outcome::ErrorStatus, Phase::Response), [0; 5]);
+    }
+
+    #[test]
+    fn a_name_that_others_have_too_needs_the_command_line() {
+        let caddy = "/ingress-controller -config-map=caddy-ingress-controller-configmap";
+        let found = recognize("ingress-control", caddy).map(|profile| profile.controller);
+        assert_eq!(found, Some(Controller::Caddy));
+        assert!(recognize("ingress-control", "/ingress-controller --v=2").is_none());
+    }
+
+    #[test]
+    fn what_is_asked_of_a_controller_itself_is_told_by_port_or_by_port_and_path() {
+        let traefik = of(Controller::Traefik);
+        assert!(traefik.is_own(9100, None) && traefik.is_own(9000, Some("/dashboard/")));
+        assert!(traefik.is_own(8080, Some("/ping")));
+        assert!(!traefik.is_own(8080, Some("/cart")) && !traefik.is_own(8080, None));
     }
 
     #[test]

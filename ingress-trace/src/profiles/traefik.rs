@@ -2,17 +2,32 @@
 //! Data only, measured with real traffic; nothing here decides.
 use std::time::Duration;
 
-use super::{Chain, Profile, Retries, RetryOn, Statuses, Unread};
+use super::{Chain, Packaging, Profile, Retries, RetryOn, Statuses, Unread};
 use crate::cause::taxonomy::Controller;
 
 /// Traefik.
 pub(super) const PROFILE: Profile = Profile {
     controller: Controller::Traefik,
     names: &["traefik"],
+    named: &[],
+    sidecars: &[],
     idle_titles: &[],
-    // The chart's `traefik` (ping, dashboard) and `metrics` entry points. Newer charts have the
-    // first one at 8080, where many others have their clients: not listed.
+    // The chart's `traefik` (ping, dashboard) and `metrics` entry points. From 33.0.0 on the first one
+    // is at 8080 (traefik/traefik-helm-chart#1239), where many others have their clients.
     own_ports: &[9000, 9100],
+    own_paths: &[(8080, "/ping")],
+    // traefik/templates/_podtemplate.tpl and _helpers.tpl of that chart; K3s and RKE2 have images of
+    // their own. K3s's job (`helm-install-traefik`) and load balancer (`svclb-traefik`) are others.
+    packagings: &[Packaging {
+        name: "Traefik",
+        images: &["traefik", "mirrored-library-traefik", "hardened-traefik"],
+        labels: &[&[("app.kubernetes.io/name", "traefik")]],
+        classes: &[
+            "traefik.io/ingress-controller",
+            "traefik.io/gateway-controller",
+        ],
+        ..Packaging::NONE
+    }],
     connect_timers: &[Duration::from_secs(30)],
     read_timers: &[],
     statuses: Statuses {

@@ -7,8 +7,12 @@ use crate::cause::taxonomy::Controller;
 pub(super) const PROFILE: Profile = Profile {
     controller: Controller::Unknown,
     names: &[],
+    named: &[],
+    sidecars: &[],
     idle_titles: &[],
     own_ports: &[],
+    own_paths: &[],
+    packagings: &[],
     connect_timers: &[],
     read_timers: &[],
     statuses: Statuses {

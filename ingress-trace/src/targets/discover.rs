@@ -53,10 +53,19 @@ pub(super) fn discover(roots: &Roots, only: Option<Controller>) -> std::io::Resu
 
 fn recognize(roots: &Roots, pid: u32) -> Option<Member> {
     let name = process::comm(&roots.proc, pid)?;
-    let profile = profiles::recognize(&name)?;
+    if !profiles::is_name(&name) {
+        return None;
+    }
     // Zombies have no command line any more, and no sockets.
-    process::title(&roots.proc, pid)?;
-    Some(Member { pid, name, profile })
+    let title = process::title(&roots.proc, pid)?;
+    let profile = profiles::recognize(&name, &title)?;
+    (!is_sidecar(roots, pid, &title, profile)).then_some(Member { pid, name, profile })
+}
+
+fn is_sidecar(roots: &Roots, pid: u32, title: &str, profile: &Profile) -> bool {
+    let parent = || process::title(&roots.proc, process::parent(&roots.proc, pid)?);
+    !profile.sidecars.is_empty()
+        && (profile.is_sidecar(title) || parent().is_some_and(|title| profile.is_sidecar(&title)))
 }
 
 /// The cgroup folder of a process, or why it cannot be watched; None when the process is gone.

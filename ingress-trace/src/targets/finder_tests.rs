@@ -44,6 +44,30 @@ fn short(targets: &[Target]) -> Vec<(Controller, &str, Vec<u32>)> {
 }
 
 #[test]
+fn sidecars_of_applications_are_not_found_and_gateways_are() {
+    let tree = Tree::new();
+    let istio = |pid: u32, kind: &str, pod: &str| {
+        tree.process(pid, "pilot-agent", pod);
+        let agent = format!("/usr/local/bin/pilot-agent\0proxy\0{kind}\0--domain\0x\0");
+        tree.write(&format!("proc/{pid}/cmdline"), &agent);
+        tree.process(pid + 1, "envoy", pod);
+        let status = format!("Name:\tenvoy\nPid:\t{}\nPPid:\t{pid}\n", pid + 1);
+        tree.write(&format!("proc/{}/status", pid + 1), &status);
+    };
+    istio(10, "sidecar", "kubepods/podx/app");
+    istio(20, "router", "kubepods/pody/gateway");
+    istio(30, "waypoint", "kubepods/podz/waypoint");
+    tree.process(40, "envoy", "kubepods/podv/old");
+    let old = "envoy\0--service-cluster\0shop\0--service-node\0sidecar~10.0.0.9~shop\0";
+    tree.write("proc/40/cmdline", old);
+    let found = find(&nothing_named(), &tree.roots()).expect("the tree is readable");
+    assert_eq!(
+        short(&found.targets),
+        [(Controller::Envoy, "gateway", vec![21])]
+    );
+}
+
+#[test]
 fn discovery_finds_every_data_plane_once_by_its_topmost_cgroup() {
     let tree = Tree::new();
     tree.process(10, "nginx", "system.slice/nginx.service");

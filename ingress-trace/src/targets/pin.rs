@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::hierarchy::{cgroups_below, id};
 use super::{Reason, Roots, Target, discover, process};
 use crate::cause::taxonomy::Controller;
-use crate::profiles;
+use crate::profiles::{self, Profile};
 
 const NAME_KIND: &str =
     "say which it is with --controller (nginx, haproxy, envoy, traefik, caddy or unknown)";
@@ -37,7 +37,7 @@ impl Pin {
             Err(reason) => bail!("pid {pid} ({name}) cannot be watched: {reason}"),
         };
         ensure_cgroup2(&cgroup, roots)?;
-        let profile = profiles::recognize(&name);
+        let profile = recognize(pid, &name, roots);
         let controller = controller.or(profile.map(|profile| profile.controller));
         let controller = controller.with_context(|| {
             format!("pid {pid} ({name}) is none of the known data planes: {NAME_KIND}")
@@ -64,10 +64,12 @@ impl Pin {
              below it",
             cgroup.display()
         );
-        let names = processes(&cgroup, roots).into_iter().map(|(_, name)| name);
+        let found = processes(&cgroup, roots);
         let profile = match controller {
             Some(controller) => Some(profiles::of(controller)),
-            None => names.clone().find_map(|name| profiles::recognize(&name)),
+            None => found
+                .iter()
+                .find_map(|(pid, name)| recognize(*pid, name, roots)),
         };
         let profile = profile.with_context(|| {
             format!(
@@ -75,9 +77,9 @@ impl Pin {
                 cgroup.display()
             )
         })?;
-        let known = names
-            .clone()
-            .any(|name| profile.names.contains(&name.as_str()));
+        let known = found
+            .iter()
+            .any(|(_, name)| profile.names.contains(&name.as_str()));
         let names = if known || controller.is_none() {
             owned(profile.names)
         } else {
@@ -132,6 +134,10 @@ impl Pin {
             .into_iter()
             .find(|path| !self.members(path, roots).is_empty())
     }
+}
+
+fn recognize(pid: u32, name: &str, roots: &Roots) -> Option<&'static Profile> {
+    profiles::recognize(name, &process::title(&roots.proc, pid).unwrap_or_default())
 }
 
 fn owned(names: &[&str]) -> Vec<String> {

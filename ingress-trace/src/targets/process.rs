@@ -39,6 +39,13 @@ pub fn title(proc: &Path, pid: u32) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
+/// The process that started it, or that has it since that one ended.
+pub fn parent(proc: &Path, pid: u32) -> Option<u32> {
+    let text = read(proc, pid, "status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    line.trim().parse().ok()
+}
+
 /// The text of /proc/PID/cgroup.
 pub fn cgroup(proc: &Path, pid: u32) -> Option<String> {
     read(proc, pid, "cgroup")
