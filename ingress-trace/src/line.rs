@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::agent::clock_offset;
 use crate::cause::classify::{Context, finding, reading};
 use crate::cause::evidence::Shortage;
-use crate::cause::reading::Reading;
+use crate::cause::reading::{Reading, asked_of_itself};
 use crate::cause::taxonomy::{Controller, Outcome};
 use crate::cause::timers::Timers;
 use crate::cli::Capture;
@@ -84,7 +84,7 @@ impl Line {
             match chain(watched, event.cgroup) {
                 Chain::Adjacent => self.joiner.push(event),
                 // Told by words and time, a probe's answer would be that of a failure near it.
-                _ if is_probe(watched, &event) => {}
+                _ if asked_of_itself(&event, controller(watched, event.cgroup)) => {}
                 chain => self.matcher.push(event, chain),
             }
         }
@@ -130,12 +130,6 @@ impl Line {
             self.settle.early + self.joiner.evicted + self.matcher.evicted,
         );
     }
-}
-
-/// Whether this is an answer on a port of the controller's own.
-fn is_probe(watched: &Watched, event: &Event) -> bool {
-    let own = profiles::of(controller(watched, event.cgroup)).own_ports;
-    event.leg == Leg::Downstream && own.contains(&event.local.port())
 }
 
 fn chain(watched: &Watched, cgroup: u64) -> Chain {

@@ -39,7 +39,7 @@ pub struct Reading {
 /// Reads a flow; `None` when it is no failure of an upstream (or not certainly one).
 pub fn read(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Reading> {
     let event = &flow.failure;
-    if flow.ending == Ending::NoClient || asked_by_nobody(flow, controller) {
+    if flow.ending == Ending::NoClient || asked_of_itself(&flow.failure, controller) {
         return None;
     }
     if event.kind == Kind::Refused {
@@ -79,12 +79,12 @@ pub fn read(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Read
     }
 }
 
-/// Whether it was answered on a port of the controller's own: a probe or a scrape, told that the
-/// controller is not ready.
-fn asked_by_nobody(flow: &Flow, controller: Controller) -> bool {
-    let event = &flow.failure;
-    let own = profiles::of(controller).own_ports;
-    event.leg == Leg::Downstream && own.contains(&event.local.port())
+/// Whether it is what a controller answered for itself: to a probe or a scrape, told that it is not
+/// ready.
+pub fn asked_of_itself(event: &Event, controller: Controller) -> bool {
+    let path = event.request.as_ref().map(|request| request.path.as_str());
+    let own = profiles::of(controller).is_own(event.local.port(), path);
+    event.leg == Leg::Downstream && own
 }
 
 /// Where a leg ended whose bytes may not tell: what came over TLS may be session tickets. A
