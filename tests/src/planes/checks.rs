@@ -181,7 +181,7 @@ fn envoy_main(busy: bool) -> Value {
     main
 }
 
-fn envoy_cluster(name: &str, endpoints: &[SocketAddr]) -> Value {
+pub(super) fn envoy_cluster(name: &str, endpoints: &[SocketAddr]) -> Value {
     let endpoints: Vec<Value> = endpoints
         .iter()
         .map(|one| {
@@ -195,7 +195,7 @@ fn envoy_cluster(name: &str, endpoints: &[SocketAddr]) -> Value {
     })
 }
 
-fn envoy_clusters(fine: &[SocketAddr]) -> Value {
+pub(super) fn envoy_clusters(fine: &[SocketAddr]) -> Value {
     let mut cluster = envoy_cluster("fine", fine);
     cluster["@type"] = json!(format!("{API}config.cluster.v3.Cluster"));
     json!({"resources": [cluster]})

@@ -23,6 +23,7 @@ pub mod checks;
 pub mod client;
 mod envoy;
 mod haproxy;
+pub mod limits;
 mod nginx;
 pub mod own;
 pub mod quiet;

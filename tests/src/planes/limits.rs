@@ -1,0 +1,263 @@
+//! Configurations whose data planes answer 502, 503 or 429 without asking any backend: all endpoints
+//! down, a queue or a circuit breaker that is full, a policy. Nothing in, files for [`super::own`] and
+//! the words of their paths out.
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::checks::{envoy_cluster, gone};
+use super::own::{PORT, TLS_PORT};
+use super::{Plane, envoy};
+use crate::backends::Behavior as B;
+
+/// Endpoints that active checks (nginx: failures) have taken out.
+pub const DOWN: &str = "down";
+/// No more than one request at a time; the endpoint never answers.
+pub const FULL: &str = "full";
+/// Refused by the configuration itself.
+pub const POLICY: &str = "policy";
+/// A healthy endpoint that was not asked before.
+pub const FRESH: &str = "fresh";
+
+/// What a client gets below a path; none where this data plane has nothing of the kind.
+pub fn status(plane: Plane, word: &str) -> Option<u16> {
+    match (plane, word) {
+        // It answers as if it had asked them.
+        (Plane::Nginx, DOWN) => Some(502),
+        // No failure by the contract.
+        (Plane::Traefik, FULL) => Some(429),
+        // Neither has one that answers 503.
+        (Plane::Traefik, POLICY) => None,
+        _ => Some(503),
+    }
+}
+
+/// What a client gets when no descriptor is left for the connection to a backend.
+pub fn without_descriptor(plane: Plane) -> u16 {
+    match plane {
+        Plane::Nginx => 500,
+        Plane::Haproxy | Plane::Envoy => 503,
+        Plane::Traefik | Plane::Caddy => 502,
+    }
+}
+
+/// Checked and not healthy: one is closed, the other says so.
+fn down() -> [SocketAddr; 2] {
+    [gone(), B::Ok.endpoint()]
+}
+
+/// Where the checks ask.
+const CHECK: &str = "/healthz?status=503";
+
+/// A time as Envoy, Traefik and Caddy read it.
+fn milliseconds(count: u32) -> String {
+    format!("{}.{:03}s", count / 1000, count % 1000)
+}
+
+/// Its files; `often`: endpoints are checked all the time, else once.
+pub fn files(plane: Plane, often: bool) -> Vec<(&'static str, String)> {
+    let every = if often { 150 } else { 3_600_000 };
+    match plane {
+        Plane::Nginx => vec![("main.conf", nginx())],
+        Plane::Haproxy => vec![("main.conf", haproxy(every))],
+        Plane::Envoy => vec![("main.json", envoy_main(every).to_string())],
+        Plane::Traefik => vec![
+            ("main.yml", traefik_main().to_string()),
+            ("routes.yml", traefik_routes(every).to_string()),
+        ],
+        Plane::Caddy => vec![("main.json", caddy(every).to_string())],
+    }
+}
+
+fn nginx() -> String {
+    let (ok, fresh, held) = (B::Ok.endpoint(), B::Chunked.endpoint(), B::Hang.endpoint());
+    // A single server is never taken out.
+    let (one, two) = (gone(), B::ResetRequest.endpoint());
+    format!(
+        "user root; daemon off; worker_processes 1; pid nginx.pid;\n\
+         events {{ worker_connections 1000; }}\n\
+         http {{ access_log off; client_body_temp_path body; proxy_temp_path proxy;\n\
+         fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n\
+         ssl_certificate cert.pem; ssl_certificate_key key.pem; ssl_protocols TLSv1.3;\n\
+         proxy_http_version 1.1; proxy_set_header Connection '';\n\
+         limit_conn_zone $binary_remote_addr zone=all:1m;\n\
+         upstream down {{ zone down 64k; server {one} max_fails=1 fail_timeout=600s;\n\
+         server {two} max_fails=1 fail_timeout=600s; }}\n\
+         server {{ listen {PORT}; listen {TLS_PORT} ssl http2;\n\
+         location / {{ proxy_pass http://{ok}; }}\n\
+         location /{DOWN}/ {{ proxy_pass http://down; }}\n\
+         location /{FULL}/ {{ limit_conn all 1; proxy_pass http://{held}; }}\n\
+         location /{FRESH}/ {{ proxy_pass http://{fresh}; }}\n\
+         location /{POLICY}/ {{ return 503; }} }} }}\n"
+    )
+}
+
+fn haproxy(every: u32) -> String {
+    let (ok, fresh, held) = (B::Ok.endpoint(), B::Chunked.endpoint(), B::Hang.endpoint());
+    let [closed, unwell] = down();
+    format!(
+        "global\nnbthread 2\nmaxconn 500\nssl-default-bind-options ssl-min-ver TLSv1.3\n\
+         defaults\nmode http\ntimeout client 30s\ntimeout connect 1s\ntimeout server 10s\n\
+         timeout queue 400ms\ntimeout check 300ms\nretries 0\n\
+         frontend clients\nbind :{PORT}\nbind :{TLS_PORT} ssl crt both.pem alpn h2,http/1.1\n\
+         http-request deny deny_status 503 if {{ path_beg /{POLICY}/ }}\n\
+         use_backend %[path,field(2,/)] if {{ path_beg /{DOWN}/ /{FULL}/ /{FRESH}/ }}\n\
+         default_backend fine\n\
+         backend fine\nserver s {ok}\n\
+         backend {FRESH}\nserver s {fresh}\n\
+         backend {FULL}\nserver s {held} maxconn 1\n\
+         backend {DOWN}\noption httpchk GET {CHECK}\ndefault-server check inter {every}ms fall 1\n\
+         server s0 {closed}\nserver s1 {unwell}\n"
+    )
+}
+
+const API: &str = "type.googleapis.com/envoy.";
+
+fn envoy_main(every: u32) -> Value {
+    let mut full = envoy_cluster(FULL, &[B::Hang.endpoint()]);
+    full["circuit_breakers"] = json!({"thresholds": [
+        {"max_connections": 1, "max_pending_requests": 0},
+    ]});
+    let mut down = envoy_cluster(DOWN, &down());
+    down["common_lb_config"] = json!({"healthy_panic_threshold": {"value": 0}});
+    down["health_checks"] = json!([{
+        "timeout": "0.3s", "interval": milliseconds(every), "no_traffic_interval": milliseconds(every),
+        "unhealthy_threshold": 1, "healthy_threshold": 1,
+        "http_health_check": {"path": CHECK},
+    }]);
+    let clusters = [
+        envoy_cluster("fine", &[B::Ok.endpoint()]),
+        envoy_cluster(FRESH, &[B::Chunked.endpoint()]),
+        full,
+        down,
+    ];
+    json!({
+        "static_resources": {
+            "listeners": [listener(PORT, false), listener(TLS_PORT, true)],
+            "clusters": clusters,
+        },
+    })
+}
+
+fn listener(port: u16, encrypted: bool) -> Value {
+    let to = |prefix: &str, cluster: &str| json!({"match": {"prefix": prefix}, "route": {"cluster": cluster, "timeout": "60s"}});
+    let table = [
+        to("/down/", DOWN),
+        to("/full/", FULL),
+        to("/fresh/", FRESH),
+        // A cluster that is not there.
+        to("/policy/", "forgotten"),
+        to("/", "fine"),
+    ];
+    let manager = json!({
+        "@type": format!("{API}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": "tests",
+        "route_config": {"validate_clusters": false, "virtual_hosts": [
+            {"name": "all", "domains": ["*"], "routes": table},
+        ]},
+        "http_filters": [{
+            "name": "envoy.filters.http.router",
+            "typed_config": {"@type": format!("{API}extensions.filters.http.router.v3.Router")},
+        }],
+    });
+    let mut chain = json!({
+        "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}],
+    });
+    if encrypted {
+        chain["transport_socket"] = envoy::tls();
+    }
+    json!({
+        "name": format!("on-{port}"),
+        "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},
+        "filter_chains": [chain],
+    })
+}
+
+fn traefik_main() -> Value {
+    json!({
+        "entryPoints": {
+            "clients": {"address": format!(":{PORT}")},
+            "encrypted": {"address": format!(":{TLS_PORT}")},
+        },
+        "providers": {"file": {"filename": "routes.yml"}},
+        "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
+    })
+}
+
+fn traefik_routes(every: u32) -> Value {
+    let service = |endpoints: &[SocketAddr]| {
+        let servers: Vec<Value> = endpoints
+            .iter()
+            .map(|one| json!({"url": format!("http://{one}")}))
+            .collect();
+        json!({"loadBalancer": {"servers": servers}})
+    };
+    let mut down = service(&down());
+    down["loadBalancer"]["healthCheck"] =
+        json!({"path": CHECK, "interval": milliseconds(every), "timeout": "300ms"});
+    let mut routers = json!({});
+    for (word, service) in [
+        ("", "fine"),
+        ("down/", DOWN),
+        ("full/", FULL),
+        ("fresh/", FRESH),
+    ] {
+        let mut router = json!({
+            "rule": format!("PathPrefix(`/{word}`)"), "entryPoints": ["clients"], "service": service,
+        });
+        if service == FULL {
+            router["middlewares"] = json!(["one"]);
+        }
+        routers[service] = router.clone();
+        router["entryPoints"] = json!(["encrypted"]);
+        router["tls"] = json!({});
+        routers[format!("{service}-tls")] = router;
+    }
+    let pair = json!({"certFile": "cert.pem", "keyFile": "key.pem"});
+    json!({
+        "http": {
+            "routers": routers,
+            "services": {
+                "fine": service(&[B::Ok.endpoint()]), FULL: service(&[B::Hang.endpoint()]),
+                FRESH: service(&[B::Chunked.endpoint()]), DOWN: down,
+            },
+            "middlewares": {"one": {"inFlightReq": {
+                "amount": 1, "sourceCriterion": {"requestHost": true},
+            }}},
+        },
+        "tls": {"stores": {"default": {"defaultCertificate": pair}}},
+    })
+}
+
+fn caddy(every: u32) -> Value {
+    let proxy = |upstreams: Value| json!({"handler": "reverse_proxy", "upstreams": upstreams});
+    let dial = |one: SocketAddr| json!({"dial": one.to_string()});
+    let matched = |word: &str, handler: Value| json!({"match": [{"path": [format!("/{word}/*")]}], "handle": [handler]});
+    let mut unwell = proxy(json!(down().map(dial)));
+    unwell["health_checks"] = json!({"active": {
+        "uri": CHECK, "interval": milliseconds(every), "timeout": "300ms", "expect_status": 200,
+    }});
+    let one = json!([{"dial": B::Hang.endpoint().to_string(), "max_requests": 1}]);
+    let routes = [
+        matched(DOWN, unwell),
+        matched(FULL, proxy(one)),
+        matched(FRESH, proxy(json!([dial(B::Chunked.endpoint())]))),
+        matched(
+            POLICY,
+            json!({"handler": "static_response", "status_code": 503}),
+        ),
+        json!({"handle": [proxy(json!([dial(B::Ok.endpoint())]))]}),
+    ];
+    let server = |port: u16| json!({"listen": [format!(":{port}")], "routes": routes, "automatic_https": {"disable": true}, "protocols": ["h1", "h2"]});
+    let mut encrypted = server(TLS_PORT);
+    encrypted["tls_connection_policies"] = json!([{}]);
+    let pair = json!({"certificate": "cert.pem", "key": "key.pem"});
+    json!({
+        "admin": {"disabled": true, "config": {"persist": false}},
+        "logging": {"logs": {"default": {"level": "ERROR"}}},
+        "apps": {
+            "http": {"servers": {"clients": server(PORT), "encrypted": encrypted}},
+            "tls": {"certificates": {"load_files": [pair]}},
+        },
+    })
+}

@@ -1,0 +1,292 @@
+//! Errors that no backend is asked for: all endpoints down, full queues and circuit breakers, a
+//! configuration that refuses, no descriptor left; and a response that a data plane refuses. What is
+//! told must be what happened, and nothing where nobody can know.
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::sync::Mutex;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tests::agent::{Agent, Finding, VERDICT};
+use tests::backends::{Backends, Behavior as B};
+use tests::bed::{Bed, Host};
+use tests::client::{self as plain, request};
+use tests::expect::Differences;
+use tests::planes::limits::{self, DOWN, FRESH, FULL, POLICY};
+use tests::planes::own::{Own, PORT, TLS_PORT, at};
+use tests::planes::{Plane, each};
+use tests::{h2, https, wait};
+
+/// A data plane whose limits are narrow.
+struct Narrow {
+    own: Own,
+    backends: Backends,
+    agent: Agent,
+    plane: Plane,
+    // Last: it is dropped after what lives in it.
+    bed: Bed,
+}
+
+impl Narrow {
+    /// Starts it; the agent comes when all that shall be down is.
+    fn new(plane: Plane, often: bool) -> Result<Self> {
+        let bed = Bed::new()?;
+        let backends = Backends::start(&bed)?;
+        let own = Own::start(&bed, plane, &limits::files(plane, often))?;
+        let get = |path: &str| plain::get(&bed, at(PORT), path);
+        wait::holds("requests relayed", VERDICT, || {
+            get("/ready").is_ok_and(|got| got.status == Some(200))
+        })?;
+        let down = limits::status(plane, DOWN).filter(|_| often);
+        wait::holds("all endpoints down", VERDICT, || {
+            let got = get("/down/ready");
+            got.is_ok_and(|got| down.is_none() || got.status == down)
+        })
+        .with_context(|| own.output())?;
+        let cgroup = bed.cgroup(Host::Proxy).display().to_string();
+        let target = [
+            "--no-kube",
+            "--controller",
+            plane.word(),
+            "--cgroup",
+            &cgroup,
+        ];
+        let agent = Agent::start_with(bed.folder(), &target)?;
+        Ok(Self {
+            own,
+            backends,
+            agent,
+            plane,
+            bed,
+        })
+    }
+
+    /// Holds as many requests as [`FULL`] allows while `work` is done.
+    fn held(&mut self, work: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let path = request("GET", "/full/held", "");
+        let mut clear = plain::Connection::open(&self.bed, at(PORT))?;
+        let mut encrypted = https::open(&self.bed, at(TLS_PORT))?;
+        let most = match self.plane {
+            // It allows none at all: even the first one must wait for its connection.
+            Plane::Envoy => 0,
+            // It counts for each entry point.
+            Plane::Traefik => 2,
+            _ => 1,
+        };
+        if most > 0 {
+            clear.send(path.as_bytes())?;
+        }
+        if most > 1 {
+            encrypted.send(path.as_bytes())?;
+        }
+        wait::holds("the requests that are held", VERDICT, || {
+            self.backends.requests(B::Hang).is_ok_and(|now| now == most)
+        })?;
+        work(self)
+    }
+
+    /// One request of each kind of client for each of these paths; all must get this.
+    fn ask(&self, word: &str, status: u16, times: u32) -> Result<()> {
+        for number in 0..times {
+            let path = |client: &str| format!("/{word}/{client}-{number}");
+            let got = plain::get(&self.bed, at(PORT), &path("plain"))?;
+            ensure!(got.status == Some(status), "{word}: {got:?}");
+            let got = https::open(&self.bed, at(TLS_PORT))?.get(&path("tls"))?;
+            ensure!(got.status == Some(status), "{word}, TLS: {got:?}");
+            let got = h2::Connection::open(&self.bed, at(TLS_PORT))?.get(&path("h2"))?;
+            ensure!(got.status == Some(status), "{word}, HTTP/2: {got:?}");
+        }
+        Ok(())
+    }
+}
+
+/// What must be told of a request that reached no backend.
+fn expected(status: u16) -> Value {
+    json!({"outcome": "no_upstream", "phase": null, "status": status,
+        "status_source": "observed", "client_visible": "yes", "backend": null})
+}
+
+/// How often each kind of client asks where nothing is held.
+const TIMES: u32 = 40;
+/// The same while a request is held, or waits in a queue.
+const HELD: u32 = 3;
+
+fn limited(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
+    let mut narrow = Narrow::new(plane, true)?;
+    let mut asked = Vec::new();
+    for (word, times) in [(DOWN, TIMES), (POLICY, TIMES)] {
+        if let Some(status) = limits::status(plane, word) {
+            narrow.ask(word, status, times)?;
+            asked.push((word, status, times));
+        }
+    }
+    if let Some(status) = limits::status(plane, FULL) {
+        narrow.held(|narrow| narrow.ask(FULL, status, HELD))?;
+        if status != 429 {
+            asked.push((FULL, status, HELD));
+        }
+    }
+    let marker = "/down/marker";
+    plain::get(&narrow.bed, at(PORT), marker)?;
+    narrow
+        .agent
+        .finding("the marker", |one| one.path() == marker)?;
+    let mut findings = narrow.agent.stop()?;
+    findings.retain(|one| one.path() != marker && one.text("/outcome") != "slow");
+    let mut differences = differences.lock().expect("no thread panics with it");
+    for (word, status, times) in asked {
+        for number in 0..times {
+            let path = format!("/{word}/plain-{number}");
+            let what = format!("{plane:?} {path}");
+            let fits = |one: &Finding| one.path() == path;
+            differences.only(&what, &findings, fits, &expected(status));
+            findings.retain(|one| !fits(one));
+        }
+    }
+    // Under TLS nobody can know, and checks are nobody's.
+    for finding in findings {
+        differences.note(format!("{plane:?} told: {}", finding.0));
+    }
+    Ok(())
+}
+
+/// The work on every data plane; all differences at once.
+fn all(work: impl Fn(Plane, &Mutex<Differences>) -> Result<()> + Sync) -> Result<()> {
+    let differences = Mutex::new(Differences::default());
+    each(|plane| {
+        if let Err(error) = work(plane, &differences) {
+            let mut differences = differences.lock().expect("no thread panics with it");
+            differences.note(format!("{plane:?}, the bed: {error:#}"));
+        }
+        Ok(())
+    })?;
+    differences
+        .into_inner()
+        .expect("no thread panics with it")
+        .finish("");
+    Ok(())
+}
+
+#[test]
+fn errors_without_an_attempt_are_told_as_that() -> Result<()> {
+    all(limited)
+}
+
+/// Sets how many descriptors a process may have open.
+fn limit(pid: u32, most: libc::rlim_t) -> Result<()> {
+    let mut limits = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let (id, what) = (pid.cast_signed(), libc::RLIMIT_NOFILE);
+    // SAFETY: null, or a pointer to a value that lives through the call.
+    let mut done = unsafe { libc::prlimit(id, what, std::ptr::null(), &raw mut limits) } == 0;
+    limits.rlim_cur = most;
+    // SAFETY: as above.
+    done &= unsafe { libc::prlimit(id, what, &raw const limits, std::ptr::null_mut()) } == 0;
+    ensure!(done, "failed to limit: {}", std::io::Error::last_os_error());
+    Ok(())
+}
+
+/// The process that opens sockets to backends.
+fn serving(narrow: &Narrow) -> Result<u32> {
+    let id = narrow.own.process.id();
+    if narrow.plane != Plane::Nginx {
+        return Ok(id);
+    }
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+    let children = children.context("failed to read nginx's children")?;
+    let worker = children.split_whitespace().next().context("no worker")?;
+    worker.parse().context("failed to parse a process id")
+}
+
+/// Its open descriptors.
+fn open(pid: u32) -> BTreeSet<u64> {
+    let folder = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    let names = folder.into_iter().flatten().flatten();
+    names
+        .filter_map(|one| one.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// Leaves it no descriptor: it gets none beyond the lowest that is free.
+fn fill(pid: u32) -> Result<()> {
+    let open = open(pid);
+    let free = (0..).find(|number| !open.contains(number)).unwrap_or(0);
+    limit(pid, free)
+}
+
+/// How many it may have open before and after that.
+const PLENTY: libc::rlim_t = 1000;
+
+/// A request on a connection that is there, while no descriptor is; returns when the connection is gone.
+fn starve<S: Read + Write>(
+    narrow: &Narrow,
+    mut client: plain::Connection<S>,
+    path: &str,
+    seen: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let pid = serving(narrow)?;
+    let before = open(pid).len();
+    fill(pid)?;
+    let got = client.get(path).with_context(|| narrow.own.output())?;
+    let status = limits::without_descriptor(narrow.plane);
+    ensure!(
+        got.status == Some(status),
+        "{path}: {got:?} {}",
+        narrow.own.output()
+    );
+    seen()?;
+    drop(client);
+    limit(pid, PLENTY)?;
+    wait::holds("the client's end", VERDICT, || open(pid).len() < before)
+}
+
+fn exhausted(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
+    let narrow = Narrow::new(plane, false)?;
+    let mut plain = Vec::new();
+    let mut encrypted = Vec::new();
+    for _ in 0..5 {
+        let mut clear = plain::Connection::open(&narrow.bed, at(PORT))?;
+        let mut tls = https::open(&narrow.bed, at(TLS_PORT))?;
+        for got in [clear.get("/first")?, tls.get("/first")?] {
+            ensure!(got.status == Some(200), "{got:?}");
+        }
+        plain.push(clear);
+        encrypted.push(tls);
+    }
+    let mut told = Vec::new();
+    for (number, (clear, tls)) in plain.into_iter().zip(encrypted).enumerate() {
+        let path = format!("/{FRESH}/plain-{number}");
+        // Still short while the agent looks.
+        let seen = || {
+            let finding = narrow
+                .agent
+                .finding("the shortage", |one| one.path() == path);
+            finding.map(drop)
+        };
+        starve(&narrow, clear, &path, seen)?;
+        starve(&narrow, tls, &format!("/{FRESH}/tls-{number}"), || Ok(()))?;
+        told.push(path);
+    }
+    let got = plain::get(&narrow.bed, at(PORT), "/fresh/again")?;
+    ensure!(got.status == Some(200), "{got:?}");
+    let mut findings = narrow.agent.stop()?;
+    let mut differences = differences.lock().expect("no thread panics with it");
+    let mut expected = expected(limits::without_descriptor(plane));
+    expected["cause"] = json!("ingress_fds_exhausted");
+    for path in told {
+        let fits = |one: &Finding| one.path() == path;
+        differences.only(&format!("{plane:?} {path}"), &findings, fits, &expected);
+        findings.retain(|one| !fits(one));
+    }
+    for finding in findings {
+        differences.note(format!("{plane:?} told: {}", finding.0));
+    }
+    Ok(())
+}
+
+#[test]
+fn no_descriptor_left_is_the_ingress_pods_own_shortage_on_every_data_plane() -> Result<()> {
+    all(exhausted)
+}
