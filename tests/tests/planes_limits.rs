@@ -61,6 +61,22 @@ impl Narrow {
         })
     }
 
+    /// Waits until the agent has seen so many checks that it knows them.
+    fn learnt(&mut self) -> Result<()> {
+        if self.plane != Plane::Nginx {
+            let before = self.backends.requests(B::Ok)?;
+            wait::holds("checks", VERDICT, || {
+                self.backends
+                    .requests(B::Ok)
+                    .is_ok_and(|now| now >= before + 10)
+            })?;
+        }
+        let path = "/down/marker-learnt";
+        plain::get(&self.bed, at(PORT), path)?;
+        let told = self.agent.finding("the marker", |one| one.path() == path);
+        told.map(drop)
+    }
+
     /// Holds as many requests as [`FULL`] allows while `work` is done.
     fn held(&mut self, work: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         let path = request("GET", "/full/held", "");
@@ -113,6 +129,7 @@ const HELD: u32 = 3;
 
 fn limited(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
     let mut narrow = Narrow::new(plane, true)?;
+    narrow.learnt()?;
     let mut asked = Vec::new();
     for (word, times) in [(DOWN, TIMES), (POLICY, TIMES)] {
         if let Some(status) = limits::status(plane, word) {
@@ -132,7 +149,7 @@ fn limited(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
         .agent
         .finding("the marker", |one| one.path() == marker)?;
     let mut findings = narrow.agent.stop()?;
-    findings.retain(|one| one.path() != marker && one.text("/outcome") != "slow");
+    findings.retain(|one| !one.path().starts_with(marker) && one.text("/outcome") != "slow");
     let mut differences = differences.lock().expect("no thread panics with it");
     for (word, status, times) in asked {
         for number in 0..times {
@@ -150,26 +167,23 @@ fn limited(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
     Ok(())
 }
 
-/// The work on every data plane; all differences at once.
-fn all(work: impl Fn(Plane, &Mutex<Differences>) -> Result<()> + Sync) -> Result<()> {
+/// The work on every data plane; all differences at once, but for what the load decides of so many
+/// requests on each.
+fn all(
+    requests: u32,
+    work: impl Fn(Plane, &Mutex<Differences>) -> Result<()> + Sync,
+) -> Result<()> {
     let differences = Mutex::new(Differences::default());
-    each(|plane| {
-        if let Err(error) = work(plane, &differences) {
-            let mut differences = differences.lock().expect("no thread panics with it");
-            differences.note(format!("{plane:?}, the bed: {error:#}"));
-        }
-        Ok(())
-    })?;
-    differences
-        .into_inner()
-        .expect("no thread panics with it")
-        .finish("");
+    each(|plane| work(plane, &differences))?;
+    let cases = usize::try_from(requests)? * Plane::ALL.len();
+    let differences = differences.into_inner().expect("no thread panics with it");
+    differences.finish_all_but_one_of_a_hundred(cases, "");
     Ok(())
 }
 
 #[test]
 fn errors_without_an_attempt_are_told_as_that() -> Result<()> {
-    all(limited)
+    all(3 * (2 * TIMES + HELD), limited)
 }
 
 /// Sets how many descriptors a process may have open.
@@ -288,5 +302,5 @@ fn exhausted(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
 
 #[test]
 fn no_descriptor_left_is_the_ingress_pods_own_shortage_on_every_data_plane() -> Result<()> {
-    all(exhausted)
+    all(1, exhausted)
 }

@@ -4,17 +4,24 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::MOST_OPEN;
+use super::beat::Beat;
 use crate::event::Event;
 
 /// So often alone is no chance: the client of a lonely failure may have been lost, or still wait.
 const ENOUGH: u32 = 3;
 
+/// Kinds whose beat is looked for: what clients ask for in vain may be as many as they like.
+const KINDS: usize = 4096;
+
 /// What is known of one kind of attempts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Known {
     alone: u32,
-    /// When it was last alone.
+    /// When it last failed.
     time: u64,
+    beat: Beat,
+    /// Whether any of them was seen to be nobody's at its time.
+    unasked: bool,
 }
 
 /// Attempts by backend and words.
@@ -24,6 +31,30 @@ pub(super) struct Checks {
 }
 
 impl Checks {
+    /// Takes a failure as it comes; tells whether it is on the beat of a check.
+    pub fn beats(&mut self, failure: &Event) -> bool {
+        let began = failure.began().unwrap_or(failure.time);
+        self.known(failure, KINDS)
+            .is_some_and(|known| known.beat.next(began))
+    }
+
+    /// Notes a failure that no client was told of.
+    pub fn unasked(&mut self, failure: &Event) {
+        if let Some(known) = self.known.get_mut(&key(failure)) {
+            known.unasked = true;
+        }
+    }
+
+    fn known(&mut self, failure: &Event, most: usize) -> Option<&mut Known> {
+        let key = key(failure);
+        if self.known.len() >= most && !self.known.contains_key(&key) {
+            return None;
+        }
+        let known = self.known.entry(key).or_default();
+        known.time = known.time.max(failure.time);
+        Some(known)
+    }
+
     /// Notes a failure that no client seems to have waited for.
     pub fn alone(&mut self, failure: &Event) {
         self.note(failure, 1);
@@ -40,27 +71,21 @@ impl Checks {
     }
 
     fn note(&mut self, failure: &Event, times: u32) {
-        if self.known.len() >= MOST_OPEN {
-            return;
+        if let Some(known) = self.known(failure, MOST_OPEN) {
+            known.alone = known.alone.saturating_add(times);
         }
-        let known = self.known.entry(key(failure)).or_insert(Known {
-            alone: 0,
-            time: failure.time,
-        });
-        known.alone = known.alone.saturating_add(times);
-        known.time = known.time.max(failure.time);
     }
 
-    /// Whether this attempt is one of the controller's own.
-    pub fn has(&self, failure: &Event) -> bool {
+    /// Whether this attempt is one of the controller's own; `on_beat`: what [`Checks::beats`] told.
+    pub fn has(&self, failure: &Event, on_beat: bool) -> bool {
         !self.known.is_empty()
             && self
                 .known
                 .get(&key(failure))
-                .is_some_and(|known| known.alone >= ENOUGH)
+                .is_some_and(|known| known.alone >= ENOUGH || on_beat && known.unasked)
     }
 
-    /// Forgets what was not alone since `time`.
+    /// Forgets what has not failed since `time`.
     pub fn forget(&mut self, time: u64) {
         self.known.retain(|_, known| known.time > time);
     }
@@ -88,16 +113,16 @@ mod tests {
         other.request.as_mut().expect("a request").path = "/other".into();
         let mut checks = Checks::default();
         for cookie in 1..=3 {
-            assert!(!checks.has(&check(4)));
+            assert!(!checks.has(&check(4), false));
             checks.alone(&check(cookie));
         }
-        assert!(checks.has(&check(4)) && !checks.has(&other));
+        assert!(checks.has(&check(4), false) && !checks.has(&other, false));
         checks.certain(&other);
-        assert!(checks.has(&other));
+        assert!(checks.has(&other, false));
         checks.asked(&other);
-        assert!(!checks.has(&other), "clients ask for it, too");
+        assert!(!checks.has(&other, false), "clients ask for it, too");
         checks.certain(&other);
         checks.forget(3000);
-        assert!(!checks.has(&check(4)) && checks.has(&other));
+        assert!(!checks.has(&check(4), false) && checks.has(&other, false));
     }
 }

@@ -264,7 +264,7 @@ impl Attempt<'_> {
             }
             // The thread went on with another attempt at once: this one's, or another request's.
             Said::Error if self.bound() && event.request.is_none() => {
-                self.retry.is_none() || self.lag(client) <= NEXT / 2
+                self.at_once(client) && (self.retry.is_none() || self.lag(client) <= NEXT / 2)
             }
             Said::Error => true,
             Said::Bytes if self.retried_before(client.time) || self.lag(client) > AT_ONCE => false,
@@ -286,6 +286,23 @@ impl Attempt<'_> {
                 (event.kind == Kind::GaveUp || by_timer) && (linked || !unread)
             }
         }
+    }
+
+    /// Whether a connect that failed was tried as soon as the client had asked, or the client was told
+    /// as soon as it had failed: else it may have waited for something else (in HAProxy's queues).
+    fn at_once(&self, client: &Event) -> bool {
+        let soon = self.lead(client).is_some_and(|lead| lead < LONG_LEAD);
+        soon || self.chain != Chain::Thread || self.lag(client) <= AT_ONCE
+    }
+
+    /// Whether this client's error is this attempt's although such attempts are the controller's own
+    /// as a rule: it asked for the same, or, but for those that come when a check does (`on_beat`),
+    /// what it asked for was tried at once, and it was told at once.
+    pub fn certain(&self, client: &Event, on_beat: bool) -> bool {
+        let readable = client.protocol == Some(Protocol::Http1);
+        let soon = self.lead(client).is_some_and(|lead| lead <= LEAD);
+        let same = self.same_words(client) == Some(true);
+        readable && (same || !on_beat && soon && self.lag(client) <= NEXT)
     }
 
     /// Whether the thread wrote this right after it had let go of the attempt.

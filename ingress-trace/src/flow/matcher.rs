@@ -92,7 +92,8 @@ impl Matcher {
             _ if self.at.contains_key(&id) => self.evicted += 1,
             _ => {
                 self.at.insert(id, event.time);
-                let open = Open::new(event, chain);
+                let mut open = Open::new(event, chain);
+                open.on_beat = self.checks.beats(&open.failure);
                 self.open.insert((open.failure.time, id), open);
             }
         }
@@ -114,6 +115,11 @@ impl Matcher {
             began: event.time,
             answer: None,
         });
+    }
+
+    /// Whether this attempt is one of the controller's own.
+    fn own(&self, open: &Open) -> bool {
+        self.checks.has(&open.failure, open.on_beat)
     }
 
     fn find(&mut self, id: ExchangeId) -> Option<&mut Open> {
@@ -185,7 +191,7 @@ impl Matcher {
             for open in self.failed_within(from, client.time.saturating_add(BEHIND)) {
                 if open.ending.is_none()
                     && let Some(distance) = open.attempt().distance(client)
-                    && (client.protocol == Some(Protocol::Http1) || !self.checks.has(&open.failure))
+                    && (!self.own(open) || open.attempt().certain(client, open.on_beat))
                 {
                     pairs.push((distance, *place, open.failure.exchange));
                 }
@@ -240,7 +246,7 @@ impl Matcher {
                 let attempt = open.attempt();
                 open.retry == Some(failure)
                     && attempt.tried_again(last.began(), last.failure.request.as_ref())
-                    || attempt.precedes(&last.attempt(), &client, self.checks.has(&open.failure))
+                    || attempt.precedes(&last.attempt(), &client, self.own(open))
             })
             .map(|open| (open.failure.time, open.failure.exchange))
             .collect();
@@ -258,6 +264,9 @@ impl Matcher {
         for open in self.open.values_mut().filter(|open| !open.noted) {
             if open.failure.time.saturating_add(rest) <= now {
                 open.noted = true;
+                if open.ending.is_none() {
+                    self.checks.unasked(&open.failure);
+                }
                 if open.alone() && now != u64::MAX {
                     self.checks.alone(&open.failure);
                 }
@@ -273,9 +282,11 @@ impl Matcher {
         let range = (from, FIRST)..=(client.time.saturating_add(BEHIND), LAST);
         for (_, open) in self.open.range_mut(range) {
             let attempt = open.attempt();
+            let own = self.checks.has(&open.failure, open.on_beat);
             // What a failure may have caused is no error of the controller's own.
-            shared |= open.ending.is_none() && attempt.explains(&client);
-            let hides = attempt.hidden_by(&client, self.checks.has(&open.failure));
+            let free = open.ending.is_none() && (!own || attempt.certain(&client, open.on_beat));
+            shared |= free && attempt.explains(&client);
+            let hides = attempt.hidden_by(&client, own);
             let (begins, likely) = (attempt.begins(&client), attempt.likely(&client));
             let possible = attempt.possible(&client);
             open.awaited |= likely;
@@ -384,7 +395,7 @@ impl Matcher {
         if since.saturating_add(2 * self.waits.settle) > now {
             return None;
         }
-        let own = self.checks.has(failure);
+        let own = self.own(open);
         // Without any client around it, what its thread did next was another check.
         if !own
             && open.possible

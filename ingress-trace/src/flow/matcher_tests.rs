@@ -243,3 +243,55 @@ fn what_is_open_is_bounded_and_what_is_told_early_is_counted() {
     assert_eq!(matcher.evicted, 3);
     assert_eq!(matcher.settled(u64::MAX).len(), MOST_OPEN);
 }
+
+#[test]
+fn a_client_that_waited_in_a_queue_is_not_told_of_a_check_that_failed_meanwhile() {
+    // HAProxy: the check's thread then answers the client; `prev` is a hint only.
+    let queued = |cookie, lag: u64| {
+        let answer = answer(9, 503, 400 * MS + lag, 400 * MS + lag - 10 * MS);
+        let answer = crate::event::example::after(cookie, answer);
+        Event {
+            request: Some(crate::event::example::get()),
+            ..answer
+        }
+    };
+    let check = tried(refused(1, 400 * MS), MS / 10);
+    let mut haproxy = matcher(&[check.clone(), queued(1, 30 * MS)], Chain::Thread);
+    let apart = ["1: nobody", "9: answered 503"];
+    assert_eq!(told(&mut haproxy, u64::MAX), apart);
+    // Behind a queue it may fail to connect, too: then it is told at once.
+    let mut haproxy = matcher(&[check, queued(1, MS)], Chain::Thread);
+    assert_eq!(told(&mut haproxy, u64::MAX), ["1: answered 503"]);
+}
+
+#[test]
+fn what_fails_on_a_beat_is_a_check_however_many_clients_there_are() {
+    let (mut matcher, every) = (Matcher::new(WAITS), 2000 * MS);
+    let mut findings = Vec::new();
+    for number in 1..=12 {
+        let time = number * every;
+        // Its client cannot be read and asked just before, but for the first one.
+        matcher.push(tried(refused(number, time), MS / 10), Chain::Thread);
+        if number > 1 {
+            let mut bytes = answer(100 + number, 0, time + 8 * MS, 9 * MS);
+            bytes.status = None;
+            bytes.protocol = Some(Protocol::Tls);
+            matcher.push(bytes, Chain::Thread);
+        }
+        findings.extend(told(&mut matcher, time + 1000 * MS));
+    }
+    findings.extend(told(&mut matcher, 60_000 * MS));
+    findings.sort();
+    let nobody: Vec<_> = findings
+        .iter()
+        .filter(|one| one.ends_with("nobody"))
+        .collect();
+    // The beat is known from the sixth on.
+    assert_eq!(findings.len(), 12);
+    assert!(nobody.len() >= 7, "{findings:?}");
+    // A client that fails between two beats is told of it.
+    let failed = tried(refused(50, 61_000 * MS), MS / 10);
+    matcher.push(failed, Chain::Thread);
+    matcher.push(answer(60, 503, 61_000 * MS + MS, 2 * MS), Chain::Thread);
+    assert_eq!(told(&mut matcher, u64::MAX), ["50: answered 503"]);
+}

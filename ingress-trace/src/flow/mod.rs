@@ -3,6 +3,7 @@
 //!
 //! [`Joiner`] follows data planes whose thread goes on with a failed request at once; [`Matcher`]
 //! those that serve others in between.
+mod beat;
 mod checks;
 mod fit;
 mod joiner;

@@ -34,6 +34,8 @@ pub(super) struct Open {
     pub possible: bool,
     /// Whether any client may have waited for it.
     pub awaited: bool,
+    /// Whether it came on the beat of a check.
+    pub on_beat: bool,
     /// Whether it was noted that nobody seems to have.
     pub noted: bool,
 }
@@ -62,6 +64,7 @@ impl Open {
             hidden: None,
             possible: false,
             awaited: false,
+            on_beat: false,
             noted: false,
             failure,
         }
