@@ -12,6 +12,7 @@ pub mod event;
 pub mod finding;
 pub mod flow;
 pub mod gap;
+pub mod hold;
 pub mod limits;
 pub mod line;
 pub mod netns;
