@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::{Capture, Targets};
+use crate::cluster::link::Link;
+use crate::cluster::stats::Report;
 use crate::commands::out::Out;
 use crate::line::Line;
 use crate::probe::{Probe, Settings, preflight};
@@ -58,6 +60,11 @@ pub async fn run(options: Options) -> Result<()> {
         Some(address) => Some(Page::bind(address).await?),
         None => None,
     };
+    let node = options.targets.node()?;
+    let cluster = match &options.targets {
+        Targets { no_kube: true, .. } => None,
+        targets => Link::open(targets.kubeconfig.as_deref(), &node)?,
+    };
     let (fresh, mut asked) = mpsc::channel(ASKED);
     let shown = Shown {
         fresh: Some(fresh),
@@ -77,15 +84,15 @@ pub async fn run(options: Options) -> Result<()> {
             .await
             .context("the loading thread ended")??
     };
-    let line = Line::new(
-        &options.capture,
-        options.targets.node()?,
-        Arc::clone(&shown.metrics),
-    );
+    let line = Line::new(&options.capture, node, Arc::clone(&shown.metrics));
+    if cluster.is_none() && !options.targets.no_kube {
+        shown.metrics.kube(Report::unconfigured());
+    }
     shown.ready.store(true, Ordering::Relaxed);
     let result = Agent {
         watched,
         line,
+        cluster,
         shown,
         out: options.out,
     }
@@ -127,6 +134,7 @@ fn watch(
 struct Agent {
     watched: Watched,
     line: Line,
+    cluster: Option<Link>,
     shown: Shown,
     out: Out,
 }
@@ -163,8 +171,18 @@ impl Agent {
         self.out.end()
     }
 
+    /// Takes what the cluster told, and says whether all of it is of interest.
+    fn learn(&mut self) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        cluster.want(self.watched.any(), std::time::Instant::now());
+        while cluster.take().is_some() {}
+    }
+
     /// Takes what waits in the ring, and gives the findings that are settled at `now`.
     fn step(&mut self, now: u64) -> Result<Reader> {
+        self.learn();
         let line = &mut self.line;
         let watched = &mut self.watched;
         watched.drain(|sample, look| line.sample(sample, look));
@@ -182,6 +200,9 @@ impl Agent {
     fn count(&mut self) -> Result<()> {
         self.watched.count(&self.shown.metrics)?;
         self.line.count();
+        if let Some(cluster) = &self.cluster {
+            self.shown.metrics.kube(cluster.report());
+        }
         self.shown.metrics.lost_total(Stage::Output, self.out.lost);
         Ok(())
     }

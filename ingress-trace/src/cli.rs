@@ -89,6 +89,10 @@ pub struct Targets {
     /// Take the targets for this data plane instead of guessing
     #[arg(long, value_name = "KIND", value_parser = controllers())]
     pub controller: Option<Controller>,
+    /// Where the Kubernetes API is configured [default: $KUBECONFIG, ~/.kube/config, or the pod's
+    /// ServiceAccount]
+    #[arg(long, value_name = "PATH", conflicts_with = "no_kube")]
+    pub kubeconfig: Option<PathBuf>,
     /// Work without the Kubernetes API
     #[arg(long)]
     pub no_kube: bool,

@@ -11,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 async fn main() -> ExitCode {
     allocator::settle();
     let cli = Cli::parse();
-    let default = format!("ingress_trace={0},{0}", cli.log_level());
+    // What fails between the agent and the API is told here, with its remedy.
+    let default = format!("ingress_trace={0},{0},kube_client=off", cli.log_level());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -117,6 +117,11 @@ impl Watched {
         Ok(())
     }
 
+    /// Whether there is a target at all.
+    pub fn any(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
     fn enter(&mut self, target: Target) -> Result<()> {
         let chains = profiles::of(target.controller).chains;
         let new = !self.tells_clients.contains(&chains);

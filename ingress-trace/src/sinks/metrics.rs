@@ -10,6 +10,7 @@ use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncod
 
 use super::series::{self, Metric};
 use crate::cause::taxonomy::{Cause, Visible};
+use crate::cluster::stats::Report;
 use crate::counts::{self, Counts, Labels};
 use crate::finding::Finding;
 
@@ -104,6 +105,7 @@ const MOST: usize = 4 * counts::MOST;
 pub(super) struct State {
     pub(super) counts: Counts,
     pub(super) failures: BTreeMap<Failure, u64>,
+    pub(super) kube: Report,
 }
 
 /// Everything that `/metrics` tells; shared between the agent and the page.
@@ -184,6 +186,11 @@ impl Metrics {
         with(&mut self.state().counts)
     }
 
+    /// Says how things stand with the Kubernetes API.
+    pub fn kube(&self, report: Report) {
+        self.state().kube = report;
+    }
+
     /// Keeps the series of backends for which `live` holds; those of Services that are gone go.
     pub fn retain(&self, live: impl Fn(&Labels) -> bool) {
         let mut state = self.state();
@@ -234,6 +241,7 @@ mod tests {
 
     use super::*;
     use crate::cause::taxonomy::{Controller, Outcome};
+    use crate::cluster::stats::{self, Reason, Verb};
     use crate::sinks::example;
 
     #[expect(clippy::unnecessary_wraps, reason = "the signature of a resolver")]
@@ -263,6 +271,20 @@ mod tests {
         };
         value.buckets[3] = count as u32;
         (key, value)
+    }
+
+    fn report() -> Report {
+        let state = stats::State {
+            synced: true,
+            heard: Some("2026-01-01T00:00:00.25Z".parse().expect("a time")),
+            failing: None,
+        };
+        Report {
+            states: [("nodes", stats::State::default()), ("pods", state)].into(),
+            requests: [((Verb::Get, "pods", 0), 1), ((Verb::List, "pods", 200), 2)].into(),
+            received: [("pods", 4096)].into(),
+            errors: [(("pods", Reason::Unreachable), 1)].into(),
+        }
     }
 
     /// All that is ours and does not change with the version or the process, with the buckets
@@ -305,6 +327,7 @@ mod tests {
             ];
             counts.observe(entries, labels);
         });
+        metrics.kube(report());
         expect![[r##"
             # HELP ingress_trace_events_lost_total Events (stage aggregate: counts, stage storage: sockets) that were lost, by stage
             # TYPE ingress_trace_events_lost_total counter
@@ -352,6 +375,23 @@ mod tests {
             # HELP ingress_trace_responses_total Responses to clients whose status was read on the wire
             # TYPE ingress_trace_responses_total counter
             ingress_trace_responses_total{controller="nginx",status="502"} 1
+            # HELP ingress_trace_kube_synced Whether what is known of a resource of the Kubernetes API is complete and current (1), or is missing or getting old (0)
+            # TYPE ingress_trace_kube_synced gauge
+            ingress_trace_kube_synced{resource="nodes"} 0
+            ingress_trace_kube_synced{resource="pods"} 1
+            # HELP ingress_trace_kube_last_event_timestamp_seconds When the Kubernetes API last told of a resource: a list, a change, or that there was none
+            # TYPE ingress_trace_kube_last_event_timestamp_seconds gauge
+            ingress_trace_kube_last_event_timestamp_seconds{resource="pods"} 1767225600.25
+            # HELP ingress_trace_kube_requests_total Requests to the Kubernetes API; the code is empty where no answer came
+            # TYPE ingress_trace_kube_requests_total counter
+            ingress_trace_kube_requests_total{verb="get",resource="pods",code=""} 1
+            ingress_trace_kube_requests_total{verb="list",resource="pods",code="200"} 2
+            # HELP ingress_trace_kube_received_bytes_total Bytes of the bodies that the Kubernetes API sent
+            # TYPE ingress_trace_kube_received_bytes_total counter
+            ingress_trace_kube_received_bytes_total{resource="pods"} 4096
+            # HELP ingress_trace_kube_errors_total Requests to the Kubernetes API that failed, watches that broke, objects that could not be read, and backend pods that were not looked at because too many failed at once (dropped)
+            # TYPE ingress_trace_kube_errors_total counter
+            ingress_trace_kube_errors_total{resource="pods",reason="unreachable"} 1
         "##]].assert_eq(&text(&metrics));
         for metric in series::all() {
             let head = format!("# TYPE {} {}\n", metric.name, metric.kind.word());

@@ -5,6 +5,7 @@ use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 
 use super::metrics::{Failure, State};
 use crate::cause::taxonomy::Controller;
+use crate::cluster::stats::{self, Reason, Verb};
 use crate::counts::{Histogram, Labels, Upstream};
 
 /// What a metric is.
@@ -137,8 +138,49 @@ pub const PODS: Metric = Metric {
     labels: &[],
 };
 
+/// What is known of the cluster.
+pub const KUBE_SYNCED: Metric = Metric {
+    name: "ingress_trace_kube_synced",
+    help: "Whether what is known of a resource of the Kubernetes API is complete and current (1), \
+           or is missing or getting old (0)",
+    kind: Kind::Gauge,
+    labels: RESOURCE,
+};
+/// Age of what is known.
+pub const KUBE_HEARD: Metric = Metric {
+    name: "ingress_trace_kube_last_event_timestamp_seconds",
+    help: "When the Kubernetes API last told of a resource: a list, a change, or that there was none",
+    kind: Kind::Gauge,
+    labels: RESOURCE,
+};
+/// What the agent costs the API.
+pub const KUBE_REQUESTS: Metric = Metric {
+    name: "ingress_trace_kube_requests_total",
+    help: "Requests to the Kubernetes API; the code is empty where no answer came",
+    kind: Kind::Counter,
+    labels: &["verb", "resource", "code"],
+};
+/// And in bytes.
+pub const KUBE_RECEIVED: Metric = Metric {
+    name: "ingress_trace_kube_received_bytes_total",
+    help: "Bytes of the bodies that the Kubernetes API sent",
+    kind: Kind::Counter,
+    labels: RESOURCE,
+};
+/// What failed there.
+pub const KUBE_ERRORS: Metric = Metric {
+    name: "ingress_trace_kube_errors_total",
+    help: "Requests to the Kubernetes API that failed, watches that broke, objects that could not be \
+           read, and backend pods that were not looked at because too many failed at once (dropped)",
+    kind: Kind::Counter,
+    labels: &["resource", "reason"],
+};
+
+/// Label of what is known of the cluster.
+const RESOURCE: &[&str] = &["resource"];
+
 /// Those that [`FAMILIES`] makes.
-pub const COUNTED: [&Metric; 7] = [
+pub const COUNTED: [&Metric; 12] = [
     &FAILURES,
     &EXCHANGES,
     &CONNECT,
@@ -146,6 +188,11 @@ pub const COUNTED: [&Metric; 7] = [
     &SLOW,
     &ABORTS,
     &RESPONSES,
+    &KUBE_SYNCED,
+    &KUBE_HEARD,
+    &KUBE_REQUESTS,
+    &KUBE_RECEIVED,
+    &KUBE_ERRORS,
 ];
 
 /// All metrics of the contract, in its order.
@@ -157,7 +204,7 @@ pub fn all() -> impl Iterator<Item = &'static Metric> {
 pub(super) type Make = fn(&State) -> MetricFamily;
 
 /// One for each metric of [`COUNTED`]. Made one after the other: together they take megabytes.
-pub(super) const FAMILIES: [Make; 7] = [
+pub(super) const FAMILIES: [Make; 12] = [
     |state| {
         let one = |(failure, count): (&Failure, &u64)| {
             counter(FAILURES.labels, failure_labels(failure), *count)
@@ -196,6 +243,39 @@ pub(super) const FAMILIES: [Make; 7] = [
             counter(RESPONSES.labels, labels, count)
         };
         family(&RESPONSES, state.counts.responses().map(one))
+    },
+    |state| {
+        let one = |(resource, state): (&&str, &stats::State)| {
+            gauge(RESOURCE, vec![(*resource).into()], state.synced.into())
+        };
+        family(&KUBE_SYNCED, state.kube.states.iter().map(one))
+    },
+    |state| {
+        let one = |(resource, state): (&&str, &stats::State)| {
+            let seconds = state.heard?.as_microsecond() as f64 / 1e6;
+            Some(gauge(RESOURCE, vec![(*resource).into()], seconds))
+        };
+        family(&KUBE_HEARD, state.kube.states.iter().filter_map(one))
+    },
+    |state| {
+        let requests = state.kube.requests.iter();
+        let one = |((verb, resource, code), count): (&(Verb, &str, u16), &u64)| {
+            let labels = [verb.word(), resource, &number(Some(*code))];
+            counter(KUBE_REQUESTS.labels, labels.map(Into::into).into(), *count)
+        };
+        family(&KUBE_REQUESTS, requests.map(one))
+    },
+    |state| {
+        let one =
+            |(resource, bytes): (&&str, &u64)| counter(RESOURCE, vec![(*resource).into()], *bytes);
+        family(&KUBE_RECEIVED, state.kube.received.iter().map(one))
+    },
+    |state| {
+        let one = |((resource, reason), count): (&(&str, Reason), &u64)| {
+            let labels = vec![(*resource).into(), reason.word().into()];
+            counter(KUBE_ERRORS.labels, labels, *count)
+        };
+        family(&KUBE_ERRORS, state.kube.errors.iter().map(one))
     },
 ];
 
@@ -265,6 +345,14 @@ fn counter(names: &[&str], values: Vec<String>, count: u64) -> proto::Metric {
     counter.set_value(count as f64);
     let mut sample = sample(names, values);
     sample.set_counter(counter);
+    sample
+}
+
+fn gauge(names: &[&str], values: Vec<String>, value: f64) -> proto::Metric {
+    let mut gauge = proto::Gauge::default();
+    gauge.set_value(value);
+    let mut sample = sample(names, values);
+    sample.set_gauge(gauge);
     sample
 }
 
