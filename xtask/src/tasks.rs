@@ -30,7 +30,7 @@ pub fn run(args: &[OsString]) -> Result<()> {
 
 /// Sets up, builds, and becomes the demo.
 pub fn demo() -> Result<()> {
-    setup::everything()?;
+    setup::tools()?;
     build()?;
     step("building the demo", || {
         // All of them: the demo starts others of its crate.
@@ -42,7 +42,7 @@ pub fn demo() -> Result<()> {
 
 /// Sets up, builds, and becomes the benchmark.
 pub fn bench(quick: bool, pairs: Option<u32>, only: &[String]) -> Result<()> {
-    setup::everything()?;
+    setup::tools()?;
     build()?;
     step("building the benchmark", || {
         let mut build = cargo();
