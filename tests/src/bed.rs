@@ -60,10 +60,7 @@ pub struct Bed {
 impl Bed {
     /// Builds it, and removes what test processes that died have left.
     pub fn new() -> Result<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        sweep();
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let tag = format!("{PREFIX}-{}-{number}", std::process::id());
+        let tag = tag();
         let cgroup = cgroup::mount()?.join(&tag);
         let folder = std::env::temp_dir().join(&tag);
         // Owned before it is filled: a failure in the middle is cleaned up too.
@@ -170,6 +167,14 @@ impl Drop for Bed {
     fn drop(&mut self) {
         clear(&self.tag);
     }
+}
+
+/// A new name for what belongs to this process, after what dead processes left is removed.
+pub fn tag() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    sweep();
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{PREFIX}-{}-{number}", std::process::id())
 }
 
 /// Removes everything named after `tag`; what fails is told and does not stop the rest.

@@ -9,6 +9,7 @@ mod apiserver_place;
 mod tools;
 
 pub mod agent;
+pub mod apiserver;
 pub mod backends;
 pub mod bed;
 pub mod cgroup;

@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -25,6 +28,18 @@ impl Process {
             .spawn()
             .with_context(|| format!("failed to start {command:?}"))?;
         Ok(Self { child })
+    }
+
+    /// Starts the command; it is killed when this process ends, whichever thread called this.
+    pub fn start_lasting(mut command: Command) -> Result<Self> {
+        let (answer, started) = mpsc::channel();
+        let job: Job = Box::new(move || {
+            // The caller waits for it, below.
+            let _ = answer.send(Self::start(&mut command));
+        });
+        let sent = lasting().send(job).ok();
+        sent.context("failed to reach the thread that lasts")?;
+        started.recv().context("failed to hear of the process")?
     }
 
     /// Starts the command inside a namespace and a cgroup, both entered before its exec.
@@ -70,6 +85,18 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread that lasts as long as this process: a child dies with the thread that started it.
+fn lasting() -> &'static Sender<Job> {
+    static JOBS: OnceLock<Sender<Job>> = OnceLock::new();
+    JOBS.get_or_init(|| {
+        let (jobs, work) = mpsc::channel::<Job>();
+        thread::spawn(move || work.iter().for_each(|job| job()));
+        jobs
+    })
 }
 
 fn die_with_parent() -> io::Result<()> {

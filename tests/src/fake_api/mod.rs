@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::kubeconfig::{self, User};
 
-mod resource;
+pub mod resource;
 mod serve;
 mod store;
 

@@ -59,6 +59,20 @@ impl Resource {
         }
     }
 
+    /// The path of its objects, or of one.
+    pub fn path(&self, namespace: &str, name: &str) -> String {
+        let mut path = match self.group {
+            "" => "/api/v1".to_owned(),
+            group => format!("/apis/{group}/v1"),
+        };
+        let namespaced = self.namespaced && !namespace.is_empty();
+        let parts = ["/namespaces/", namespace].into_iter();
+        path.extend(parts.filter(|_| namespaced));
+        path.extend(["/", self.plural]);
+        path.extend(["/", name].into_iter().filter(|_| !name.is_empty()));
+        path
+    }
+
     /// By plural: a test that misspells it must not pass.
     pub fn named(plural: &str) -> &'static Self {
         let found = RESOURCES.iter().find(|resource| resource.plural == plural);
@@ -244,6 +258,10 @@ mod tests {
             objects("endpointslices", None, None)
         );
         assert_eq!(route("/apis"), Route::Discovery);
+        let path = Resource::named("pods").path("shop", "cart");
+        assert_eq!(route(&path), objects("pods", Some("shop"), Some("cart")));
+        let path = Resource::named("nodes").path("", "");
+        assert_eq!(route(&path), objects("nodes", None, None));
         assert_eq!(route("/apis/apps/v1"), Route::Discovery);
         assert_eq!(route("/api/v1/secrets"), Route::Unknown);
         assert_eq!(
