@@ -161,6 +161,15 @@ impl Conn {
         self.flags & flag != 0
     }
 
+    /// Whether it stopped to speak HTTP (101), and nothing was sent to the backend since.
+    #[inline(always)]
+    pub fn switched(&self) -> bool {
+        self.status == 101
+            && self.proto == proto::OPAQUE
+            && self.upstream()
+            && self.request_end == self.request_next
+    }
+
     /// All facts, as they travel.
     #[inline(always)]
     pub fn all_flags(&self) -> u16 {

@@ -83,6 +83,13 @@ pub fn given_up(conn: &mut Conn, moment: &Moment) {
         return;
     }
     let fin = conn.fin_in != 0;
+    if conn.switched() && !fin && conn.rst_in == 0 {
+        // An upgrade that nobody used: the controller did not like the 101, or its client left.
+        conn.phase = phase::RESPONSE;
+        conn.proto = proto::HTTP1;
+        fail(conn, kind::GAVE_UP, moment);
+        return;
+    }
     let open = conn.phase == phase::REQUEST
         || handshake(conn)
         || (conn.phase == phase::RESPONSE

@@ -11,8 +11,9 @@ use tests::agent::{Agent, Finding, VERDICT};
 use tests::backends::{Backends, Behavior as B};
 use tests::bed::{Bed, Host};
 use tests::client::{self as plain, request};
+use tests::edge::serve;
 use tests::expect::Differences;
-use tests::planes::limits::{self, DOWN, FRESH, FULL, POLICY};
+use tests::planes::limits::{self, DOWN, FRESH, FULL, POLICY, SCRIPT, SCRIPT_PORT};
 use tests::planes::own::{Own, PORT, TLS_PORT, at};
 use tests::planes::{Plane, each};
 use tests::{h2, https, wait};
@@ -68,7 +69,7 @@ impl Narrow {
             wait::holds("checks", VERDICT, || {
                 self.backends
                     .requests(B::Ok)
-                    .is_ok_and(|now| now >= before + 10)
+                    .is_ok_and(|now| now >= before + 7)
             })?;
         }
         let path = "/down/marker-learnt";
@@ -303,4 +304,60 @@ fn exhausted(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
 #[test]
 fn no_descriptor_left_is_the_ingress_pods_own_shortage_on_every_data_plane() -> Result<()> {
     all(1, exhausted)
+}
+
+/// Asks for a WebSocket that the backend's 101 does not rightly agree to; what becomes of it.
+fn refused(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
+    let narrow = Narrow::new(plane, false)?;
+    serve(&narrow.bed, SCRIPT_PORT, |peer| {
+        while let Some(head) = peer.request()? {
+            peer.send(match head.split('/').nth(2) {
+                // Without Sec-WebSocket-Accept.
+                Some("bare") => {
+                    "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+                }
+                _ => {
+                    "HTTP/1.1 101 Switching\r\nUpgrade: other\r\nConnection: Upgrade\r\n                     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+                }
+            })?;
+        }
+        Ok(())
+    })?;
+    let headers = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let mut failed = Vec::new();
+    for number in 0..6 {
+        let word = ["bare", "other"][number % 2];
+        let path = format!("/{SCRIPT}/{word}/plain-{number}");
+        let mut clear = plain::Connection::open(&narrow.bed, at(PORT))?;
+        clear.send(request("GET", &path, headers).as_bytes())?;
+        let got = clear.answer()?;
+        println!("{plane:?} {path}: {got:?}");
+        if got.status >= Some(500) {
+            failed.push((path, got.status));
+        }
+        let mut tls = https::open(&narrow.bed, at(TLS_PORT))?;
+        let path = format!("/{SCRIPT}/{word}/tls-{number}");
+        tls.send(request("GET", &path, headers).as_bytes())?;
+        tls.answer()?;
+    }
+    let mut findings = narrow.agent.stop()?;
+    let mut differences = differences.lock().expect("no thread panics with it");
+    for (path, status) in failed {
+        let fits = |one: &Finding| one.path() == path;
+        let expected = json!({"outcome": "bad_response", "phase": "response", "status": status,
+            "status_source": "observed", "client_visible": "yes", "cause": "protocol_error",
+            "backend": {"port": SCRIPT_PORT}});
+        differences.only(&format!("{plane:?} {path}"), &findings, fits, &expected);
+        findings.retain(|one| !fits(one));
+    }
+    for finding in findings {
+        differences.note(format!("{plane:?} told: {}", finding.0));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_refused_101_is_the_backends_response() -> Result<()> {
+    all(6, refused)
 }

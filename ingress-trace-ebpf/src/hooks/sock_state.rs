@@ -44,7 +44,7 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
         return;
     }
     // Without an exchange only a connect can fail.
-    let idle = conn.phase == phase::IDLE && old != BPF_TCP_SYN_SENT;
+    let idle = conn.phase == phase::IDLE && old != BPF_TCP_SYN_SENT && !conn.switched();
     if !conn.upstream() || idle || conn.ended != 0 {
         return;
     }

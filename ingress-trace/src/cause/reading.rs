@@ -177,9 +177,17 @@ fn too_young(flow: &Flow) -> bool {
     !told && age(&flow.failure) < PATIENCE
 }
 
+/// 101 (RFC 9110 section 15.2.2): what follows is not HTTP.
+pub const SWITCHING: u16 = 101;
+
 /// The controller closed its side: a timer, a response it does not accept, or a client that left.
 fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outcome> {
     let event = &flow.failure;
+    if event.status == Some(SWITCHING) {
+        // Whatever else: the client left, or no failure.
+        let refused = client_saw(&flow.ending) && matches!(&flow.ending, Ending::Answered(_));
+        return refused.then_some(Outcome::BadResponse);
+    }
     let timer = || timed(event, controller, timers);
     let readable = event.protocol == Some(Protocol::Http1);
     if phase(event) == Phase::Request {

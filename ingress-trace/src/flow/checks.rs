@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::MOST_OPEN;
 use super::beat::Beat;
+use crate::cause::reading::SWITCHING;
 use crate::event::Event;
 
 /// So often alone is no chance: the client of a lonely failure may have been lost, or still wait.
@@ -46,6 +47,9 @@ impl Checks {
     }
 
     fn known(&mut self, failure: &Event, most: usize) -> Option<&mut Known> {
+        if failure.status == Some(SWITCHING) {
+            return None; // an upgrade that its client did not use
+        }
         let key = key(failure);
         if self.known.len() >= most && !self.known.contains_key(&key) {
             return None;

@@ -9,6 +9,7 @@ use super::checks::{envoy_cluster, gone};
 use super::own::{PORT, TLS_PORT};
 use super::{Plane, envoy};
 use crate::backends::Behavior as B;
+use crate::bed::Host;
 
 /// Endpoints that active checks (nginx: failures) have taken out.
 pub const DOWN: &str = "down";
@@ -18,6 +19,15 @@ pub const FULL: &str = "full";
 pub const POLICY: &str = "policy";
 /// A healthy endpoint that was not asked before.
 pub const FRESH: &str = "fresh";
+
+/// An endpoint that a test has its own script for.
+pub const SCRIPT: &str = "script";
+/// Its port on the backend host.
+pub const SCRIPT_PORT: u16 = 9620;
+
+fn script() -> SocketAddr {
+    SocketAddr::new(Host::Backend.v4(), SCRIPT_PORT)
+}
 
 /// What a client gets below a path; none where this data plane has nothing of the kind.
 pub fn status(plane: Plane, word: &str) -> Option<u16> {
@@ -56,7 +66,7 @@ fn milliseconds(count: u32) -> String {
 
 /// Its files; `often`: endpoints are checked all the time, else once.
 pub fn files(plane: Plane, often: bool) -> Vec<(&'static str, String)> {
-    let every = if often { 150 } else { 3_600_000 };
+    let every = if often { 1000 } else { 3_600_000 };
     match plane {
         Plane::Nginx => vec![("main.conf", nginx())],
         Plane::Haproxy => vec![("main.conf", haproxy(every))],
@@ -71,6 +81,7 @@ pub fn files(plane: Plane, often: bool) -> Vec<(&'static str, String)> {
 
 fn nginx() -> String {
     let (ok, fresh, held) = (B::Ok.endpoint(), B::Chunked.endpoint(), B::Hang.endpoint());
+    let script = script();
     // A single server is never taken out.
     let (one, two) = (gone(), B::ResetRequest.endpoint());
     format!(
@@ -88,23 +99,26 @@ fn nginx() -> String {
          location /{DOWN}/ {{ proxy_pass http://down; }}\n\
          location /{FULL}/ {{ limit_conn all 1; proxy_pass http://{held}; }}\n\
          location /{FRESH}/ {{ proxy_pass http://{fresh}; }}\n\
+         location /{SCRIPT}/ {{ proxy_pass http://{script}; proxy_set_header Upgrade $http_upgrade;\n\
+         proxy_set_header Connection upgrade; }}\n\
          location /{POLICY}/ {{ return 503; }} }} }}\n"
     )
 }
 
 fn haproxy(every: u32) -> String {
     let (ok, fresh, held) = (B::Ok.endpoint(), B::Chunked.endpoint(), B::Hang.endpoint());
-    let [closed, unwell] = down();
+    let ([closed, unwell], script) = (down(), script());
     format!(
         "global\nnbthread 2\nmaxconn 500\nssl-default-bind-options ssl-min-ver TLSv1.3\n\
          defaults\nmode http\ntimeout client 30s\ntimeout connect 1s\ntimeout server 10s\n\
          timeout queue 400ms\ntimeout check 300ms\nretries 0\n\
          frontend clients\nbind :{PORT}\nbind :{TLS_PORT} ssl crt both.pem alpn h2,http/1.1\n\
          http-request deny deny_status 503 if {{ path_beg /{POLICY}/ }}\n\
-         use_backend %[path,field(2,/)] if {{ path_beg /{DOWN}/ /{FULL}/ /{FRESH}/ }}\n\
+         use_backend %[path,field(2,/)] if {{ path_beg /{DOWN}/ /{FULL}/ /{FRESH}/ /{SCRIPT}/ }}\n\
          default_backend fine\n\
          backend fine\nserver s {ok}\n\
          backend {FRESH}\nserver s {fresh}\n\
+         backend {SCRIPT}\nserver s {script}\n\
          backend {FULL}\nserver s {held} maxconn 1\n\
          backend {DOWN}\noption httpchk GET {CHECK}\ndefault-server check inter {every}ms fall 1\n\
          server s0 {closed}\nserver s1 {unwell}\n"
@@ -128,6 +142,7 @@ fn envoy_main(every: u32) -> Value {
     let clusters = [
         envoy_cluster("fine", &[B::Ok.endpoint()]),
         envoy_cluster(FRESH, &[B::Chunked.endpoint()]),
+        envoy_cluster(SCRIPT, &[script()]),
         full,
         down,
     ];
@@ -145,6 +160,7 @@ fn listener(port: u16, encrypted: bool) -> Value {
         to("/down/", DOWN),
         to("/full/", FULL),
         to("/fresh/", FRESH),
+        to("/script/", SCRIPT),
         // A cluster that is not there.
         to("/policy/", "forgotten"),
         to("/", "fine"),
@@ -152,6 +168,7 @@ fn listener(port: u16, encrypted: bool) -> Value {
     let manager = json!({
         "@type": format!("{API}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": "tests",
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
         "route_config": {"validate_clusters": false, "virtual_hosts": [
             {"name": "all", "domains": ["*"], "routes": table},
         ]},
@@ -201,6 +218,7 @@ fn traefik_routes(every: u32) -> Value {
         ("down/", DOWN),
         ("full/", FULL),
         ("fresh/", FRESH),
+        ("script/", SCRIPT),
     ] {
         let mut router = json!({
             "rule": format!("PathPrefix(`/{word}`)"), "entryPoints": ["clients"], "service": service,
@@ -219,7 +237,7 @@ fn traefik_routes(every: u32) -> Value {
             "routers": routers,
             "services": {
                 "fine": service(&[B::Ok.endpoint()]), FULL: service(&[B::Hang.endpoint()]),
-                FRESH: service(&[B::Chunked.endpoint()]), DOWN: down,
+                FRESH: service(&[B::Chunked.endpoint()]), DOWN: down, SCRIPT: service(&[script()]),
             },
             "middlewares": {"one": {"inFlightReq": {
                 "amount": 1, "sourceCriterion": {"requestHost": true},
@@ -242,6 +260,7 @@ fn caddy(every: u32) -> Value {
         matched(DOWN, unwell),
         matched(FULL, proxy(one)),
         matched(FRESH, proxy(json!([dial(B::Chunked.endpoint())]))),
+        matched(SCRIPT, proxy(json!([dial(script())]))),
         matched(
             POLICY,
             json!({"handler": "static_response", "status_code": 503}),
