@@ -307,7 +307,7 @@ fn no_descriptor_left_is_the_ingress_pods_own_shortage_on_every_data_plane() -> 
 }
 
 /// Asks for a WebSocket that the backend's 101 does not rightly agree to; what becomes of it.
-fn refused(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
+fn refuses(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
     let narrow = Narrow::new(plane, false)?;
     serve(&narrow.bed, SCRIPT_PORT, |peer| {
         while let Some(head) = peer.request()? {
@@ -332,7 +332,6 @@ fn refused(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
         let mut clear = plain::Connection::open(&narrow.bed, at(PORT))?;
         clear.send(request("GET", &path, headers).as_bytes())?;
         let got = clear.answer()?;
-        println!("{plane:?} {path}: {got:?}");
         if got.status >= Some(500) {
             failed.push((path, got.status));
         }
@@ -359,5 +358,5 @@ fn refused(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
 
 #[test]
 fn a_refused_101_is_the_backends_response() -> Result<()> {
-    all(6, refused)
+    all(6, refuses)
 }

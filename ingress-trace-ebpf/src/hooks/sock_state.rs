@@ -4,7 +4,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{
-        BPF_TCP_CLOSE, BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED, BPF_TCP_SYN_RECV, BPF_TCP_SYN_SENT,
+        BPF_TCP_CLOSE, BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED, BPF_TCP_FIN_WAIT1,
+        BPF_TCP_SYN_RECV, BPF_TCP_SYN_SENT,
     },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
@@ -65,6 +66,12 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
         return;
     }
     let mut moment = Moment::with(now(), released, tcp);
+    if new == BPF_TCP_FIN_WAIT1 && !released && conn.switched() {
+        // HAProxy shuts down first; by the time of its close the peer's own FIN may have come.
+        moment.process = 1;
+        outcome::given_up(conn, &moment);
+        return;
+    }
     if old == BPF_TCP_SYN_SENT {
         if new == BPF_TCP_CLOSE {
             // Without an error it is the application's own timer (its thread is the current one).
