@@ -20,7 +20,7 @@ use crate::probe::{Probe, Settings, preflight};
 use crate::sinks::Reader;
 use crate::sinks::metrics::Stage;
 use crate::sinks::page::{Page, Shown};
-use crate::targets::{Finder, Roots, Selection};
+use crate::targets::{Finder, Roots};
 use crate::watched::Watched;
 
 /// How often the ring is emptied: a wake-up per sample would cost more than the sample.
@@ -112,11 +112,7 @@ fn watch(
     environment: &preflight::Environment,
 ) -> Result<Watched> {
     let roots = Roots::detect(Path::new("/proc"))?;
-    let selection = Selection {
-        pids: targets.pid.clone(),
-        cgroups: targets.cgroup.clone(),
-        controller: targets.controller,
-    };
+    let selection = targets.selection();
     let finder = Finder::new(&selection, roots.clone())?;
     let settings = Settings {
         http: !capture.no_http,

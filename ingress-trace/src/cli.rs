@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
 use crate::cause::taxonomy::Controller;
+use crate::targets::{PodName, Selection, Selector};
 
 /// Width of the help in `docs/cli.md`, in columns.
 const WIDTH: usize = 100;
@@ -86,6 +87,12 @@ pub struct Targets {
     /// Watch this cgroup and all below it; may be given more than once
     #[arg(long, value_name = "PATH")]
     pub cgroup: Vec<PathBuf>,
+    /// Watch this pod of this node, as the Kubernetes API names it; may be given more than once
+    #[arg(long, value_name = "[NS/]NAME", conflicts_with = "no_kube")]
+    pub pod: Vec<PodName>,
+    /// Also take pods with these labels for ingress pods; may be given more than once
+    #[arg(long, value_name = "SELECTOR", conflicts_with = "no_kube")]
+    pub ingress_selector: Vec<Selector>,
     /// Take the targets for this data plane instead of guessing
     #[arg(long, value_name = "KIND", value_parser = controllers())]
     pub controller: Option<Controller>,
@@ -141,6 +148,17 @@ impl Cli {
 }
 
 impl Targets {
+    /// What the finder is to follow.
+    pub fn selection(&self) -> Selection {
+        Selection {
+            pids: self.pid.clone(),
+            cgroups: self.cgroup.clone(),
+            pods: self.pod.clone(),
+            selectors: self.ingress_selector.clone(),
+            controller: self.controller,
+        }
+    }
+
     /// Name of this node: the option, `$NODE_NAME`, or the host name.
     pub fn node(&self) -> Result<String> {
         if let Some(name) = self.node.as_deref().filter(|name| !name.is_empty()) {
@@ -273,6 +291,26 @@ mod tests {
             [PathBuf::from("/a"), PathBuf::from("/b")]
         );
         assert_eq!(watch.targets.controller, Some(Controller::Haproxy));
+    }
+
+    #[test]
+    fn pods_are_named_or_selected_where_there_is_an_api() {
+        let watch = watch("watch --pod edge/gw-1 --pod gw-2 --ingress-selector app=gw,!canary");
+        let selection = watch.targets.selection();
+        let pods: Vec<_> = selection.pods.iter().map(ToString::to_string).collect();
+        assert_eq!(pods, ["edge/gw-1", "gw-2"]);
+        assert_eq!(
+            selection.selectors,
+            ["app=gw,!canary".parse().expect("right")]
+        );
+        for line in [
+            "watch --no-kube --pod gw-1",
+            "watch --no-kube --ingress-selector app",
+            "watch --pod a/b/c",
+            "watch --ingress-selector app>5",
+        ] {
+            assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! In: /proc. Out: every known data plane of the machine and the topmost cgroups that hold them.
 //! One pass, cheap enough for every second; must keep no state.
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use super::hierarchy::{self, id};
+use super::inside::{foreign, inhabitants};
+use super::kubepods::pod_of;
 use super::{Found, Reason, Roots, Skipped, Target, process};
 use crate::cause::taxonomy::Controller;
 use crate::profiles::{self, Profile};
@@ -35,9 +37,9 @@ pub(super) fn discover(roots: &Roots, only: Option<Controller>) -> std::io::Resu
             None => {}
         }
     }
-    let targets = topmost(groups)
+    let targets = topmost(by_pod(groups))
         .into_iter()
-        .filter_map(|(cgroup, members)| target(cgroup, members));
+        .filter_map(|(cgroup, members)| target(cgroup, members, roots));
     let skipped = skipped
         .into_iter()
         .map(|((controller, reason), pids)| Skipped {
@@ -81,6 +83,25 @@ pub(super) fn place(roots: &Roots, pid: u32) -> Option<Result<PathBuf, Reason>> 
     Some(Ok(folder))
 }
 
+/// A pod outlives its containers: where it holds one kind of data plane, it is watched as a whole.
+fn by_pod(groups: BTreeMap<PathBuf, Vec<Member>>) -> BTreeMap<PathBuf, Vec<Member>> {
+    let mut kinds: BTreeMap<PathBuf, BTreeSet<Controller>> = BTreeMap::new();
+    for (cgroup, members) in &groups {
+        if let Some((pod, _)) = pod_of(cgroup) {
+            let kinds = kinds.entry(pod.to_path_buf()).or_default();
+            kinds.extend(members.iter().map(|member| member.profile.controller));
+        }
+    }
+    let mut merged: BTreeMap<PathBuf, Vec<Member>> = BTreeMap::new();
+    for (cgroup, members) in groups {
+        let pod = pod_of(&cgroup).map(|(pod, _)| pod);
+        let pod = pod.filter(|pod| kinds.get(*pod).is_some_and(|kinds| kinds.len() == 1));
+        let place = pod.map_or_else(|| cgroup.clone(), Path::to_path_buf);
+        merged.entry(place).or_default().extend(members);
+    }
+    merged
+}
+
 /// Merges what lies below another group into it: programs on both would count twice.
 fn topmost(groups: BTreeMap<PathBuf, Vec<Member>>) -> Vec<(PathBuf, Vec<Member>)> {
     let mut merged: Vec<(PathBuf, Vec<Member>)> = Vec::new();
@@ -95,7 +116,7 @@ fn topmost(groups: BTreeMap<PathBuf, Vec<Member>>) -> Vec<(PathBuf, Vec<Member>)
 }
 
 /// None when the cgroup has gone meanwhile.
-fn target(cgroup: PathBuf, mut members: Vec<Member>) -> Option<Target> {
+fn target(cgroup: PathBuf, mut members: Vec<Member>, roots: &Roots) -> Option<Target> {
     let controller = members.first()?.profile.controller;
     members.sort_by_key(|member| member.pid);
     let pids = members.iter().map(|member| member.pid).collect();
@@ -105,8 +126,15 @@ fn target(cgroup: PathBuf, mut members: Vec<Member>) -> Option<Target> {
     Some(Target {
         controller,
         id: id(&cgroup).ok()?,
+        // Elsewhere the members are all that is known in it.
+        foreign: if pod_of(&cgroup).is_some() {
+            foreign(&inhabitants(&cgroup, roots), controller)
+        } else {
+            Vec::new()
+        },
         cgroup,
         pids,
         names,
+        pod: None,
     })
 }

@@ -8,6 +8,78 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Hierarchy, Roots};
 
+/// How a kubelet and a container runtime name the cgroups of pods.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    /// The kubelet's topmost cgroup; ends in `.slice` under the systemd driver.
+    top: &'static str,
+    /// QoS class; none for guaranteed pods.
+    class: &'static str,
+    /// Name of a container's folder, around its id.
+    runtime: (&'static str, &'static str),
+}
+
+/// All drivers x QoS classes x runtimes, and nested nodes.
+pub(crate) const LAYOUTS: [Layout; 14] = {
+    const CONTAINERD: (&str, &str) = ("cri-containerd-", ".scope");
+    const CRIO: (&str, &str) = ("crio-", ".scope");
+    const DOCKER: (&str, &str) = ("docker-", ".scope");
+    const PLAIN: (&str, &str) = ("", "");
+    const KIND: &str = "system.slice/docker-4f.scope/kubelet.slice/kubelet-kubepods.slice";
+    const fn of(
+        top: &'static str,
+        class: &'static str,
+        runtime: (&'static str, &'static str),
+    ) -> Layout {
+        Layout {
+            top,
+            class,
+            runtime,
+        }
+    }
+    [
+        of("kubepods.slice", "", CONTAINERD),
+        of("kubepods.slice", "burstable", CONTAINERD),
+        of("kubepods.slice", "besteffort", CONTAINERD),
+        of("kubepods.slice", "", CRIO),
+        of("kubepods.slice", "burstable", CRIO),
+        of("kubepods.slice", "besteffort", DOCKER),
+        of("kubepods", "", PLAIN),
+        of("kubepods", "burstable", PLAIN),
+        of("kubepods", "besteffort", PLAIN),
+        of("kubepods", "burstable", ("crio-", "")),
+        of(KIND, "", CONTAINERD),
+        of(KIND, "burstable", CONTAINERD),
+        of("docker/4f/kubelet/kubepods", "besteffort", PLAIN),
+        of("a.slice/a-b.slice/a-b-kubepods.slice", "burstable", CRIO),
+    ]
+};
+
+impl Layout {
+    /// The folder of a pod.
+    pub(crate) fn pod(&self, uid: &str) -> String {
+        let Self { top, class, .. } = self;
+        let dash = if class.is_empty() { "" } else { "-" };
+        let Some(slice) = top.strip_suffix(".slice") else {
+            return format!("{top}/{class}/pod{uid}").replace("//", "/");
+        };
+        let stem = slice.rsplit('/').next().unwrap();
+        let uid = uid.replace('-', "_");
+        let pod = format!("{stem}{dash}{class}-pod{uid}.slice");
+        if class.is_empty() {
+            format!("{top}/{pod}")
+        } else {
+            format!("{top}/{stem}-{class}.slice/{pod}")
+        }
+    }
+
+    /// The folder of a container in it.
+    pub(crate) fn container(&self, uid: &str, id: &str) -> String {
+        let (front, back) = self.runtime;
+        format!("{}/{front}{id}{back}", self.pod(uid))
+    }
+}
+
 /// The fake tree.
 pub(crate) struct Tree {
     dir: PathBuf,

@@ -214,7 +214,7 @@ fn nested_and_repeated_names_give_one_target() {
     let selection = Selection {
         pids: vec![10, 10],
         cgroups: vec![tree.cgroup2().join("a"), tree.cgroup2().join("a/b")],
-        controller: None,
+        ..Selection::default()
     };
     let found = find(&selection, &tree.roots()).expect("both exist");
     assert_eq!(short(&found.targets), [(Controller::Nginx, "a", vec![10])]);

@@ -179,7 +179,8 @@ pub fn id(cgroup: &Path) -> io::Result<u64> {
     )?))
 }
 
-fn folders(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+/// Ids and paths of the cgroups right below.
+pub(super) fn folders(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let entries = std::fs::read_dir(folder)?.filter_map(Result::ok);
     Ok(entries
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))

@@ -5,26 +5,38 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::cause::taxonomy::Controller;
+use crate::cluster::object::Name;
 
 mod discover;
 #[cfg(test)]
 pub(crate) mod fake;
 mod finder;
 pub mod hierarchy;
+mod inside;
+mod kubepods;
 mod pin;
+mod pods;
 pub mod process;
+mod selector;
 
 pub use finder::{Finder, find};
 pub use hierarchy::{Hierarchy, cgroups_below};
+pub use pods::PodName;
 pub use process::{NetworkNamespace, network_namespaces, socket_inodes};
+pub use selector::Selector;
 
-/// What the user named; without processes and cgroups, all data planes of the machine.
+/// What the user named; without processes, cgroups and pods, all data planes of the machine: as its
+/// pods where the API tells them, else as its processes.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// Processes whose cgroups are watched.
     pub pids: Vec<u32>,
     /// Folders of cgroup v2, or their paths as /proc/PID/cgroup shows them.
     pub cgroups: Vec<PathBuf>,
+    /// Pods of this node, known once the API has told them.
+    pub pods: Vec<PodName>,
+    /// Further pods that are ingress controllers, beside those that the profiles know.
+    pub selectors: Vec<Selector>,
     /// Overrides the guess; when nothing else is named, only this kind is looked for.
     pub controller: Option<Controller>,
 }
@@ -79,6 +91,10 @@ pub struct Target {
     pub pids: Vec<u32>,
     /// Their names (comm), each once.
     pub names: Vec<String>,
+    /// The pod it is, or lies in, where the API has told.
+    pub pod: Option<Name>,
+    /// Ids of cgroups below that hold another data plane only: a mesh's sidecar.
+    pub foreign: Vec<u64>,
 }
 
 /// The state at one moment.
@@ -110,6 +126,10 @@ pub enum Reason {
     NotMounted,
     /// The named cgroup has gone; it is watched again when it comes back.
     Gone(PathBuf),
+    /// The named pod is none of this node's.
+    NoPod(PodName),
+    /// The pod has no cgroup here.
+    NoCgroup(Name),
 }
 
 impl std::fmt::Display for Reason {
@@ -125,6 +145,15 @@ impl std::fmt::Display for Reason {
                  /sys/fs/cgroup and use the host's PID namespace",
             ),
             Self::Gone(cgroup) => write!(f, "its cgroup {} has gone", cgroup.display()),
+            Self::NoPod(pod) => write!(
+                f,
+                "no pod {pod} is on this node: it is watched as soon as it comes"
+            ),
+            Self::NoCgroup(pod) => write!(
+                f,
+                "no cgroup of pod {pod} is mounted here: mount the host's /sys/fs/cgroup, and see \
+                 that --node names this node"
+            ),
         }
     }
 }

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::hierarchy::{cgroups_below, id};
+use super::inside::{inhabitants, kind};
+use super::kubepods::pod_of;
 use super::{Reason, Roots, Target, discover, process};
 use crate::cause::taxonomy::Controller;
-use crate::profiles::{self, Profile};
+use crate::profiles;
 
 const NAME_KIND: &str =
     "say which it is with --controller (nginx, haproxy, envoy, traefik, caddy or unknown)";
@@ -37,7 +39,7 @@ impl Pin {
             Err(reason) => bail!("pid {pid} ({name}) cannot be watched: {reason}"),
         };
         ensure_cgroup2(&cgroup, roots)?;
-        let profile = recognize(pid, &name, roots);
+        let profile = kind(pid, &name, roots).map(profiles::of);
         let controller = controller.or(profile.map(|profile| profile.controller));
         let controller = controller.with_context(|| {
             format!("pid {pid} ({name}) is none of the known data planes: {NAME_KIND}")
@@ -64,12 +66,10 @@ impl Pin {
              below it",
             cgroup.display()
         );
-        let found = processes(&cgroup, roots);
+        let found = inhabitants(&cgroup, roots);
         let profile = match controller {
             Some(controller) => Some(profiles::of(controller)),
-            None => found
-                .iter()
-                .find_map(|(pid, name)| recognize(*pid, name, roots)),
+            None => found.iter().find_map(|one| one.kind).map(profiles::of),
         };
         let profile = profile.with_context(|| {
             format!(
@@ -79,7 +79,7 @@ impl Pin {
         })?;
         let known = found
             .iter()
-            .any(|(_, name)| profile.names.contains(&name.as_str()));
+            .any(|one| profile.names.contains(&one.name.as_str()));
         let names = if known || controller.is_none() {
             owned(profile.names)
         } else {
@@ -110,18 +110,22 @@ impl Pin {
             id,
             pids,
             names,
+            pod: None,
+            foreign: Vec::new(),
         })
     }
 
     fn members(&self, cgroup: &Path, roots: &Roots) -> Vec<(u32, String)> {
-        let mut found = processes(cgroup, roots);
-        found.retain(|(_, name)| self.names.is_empty() || self.names.contains(name));
-        found
+        inhabitants(cgroup, roots)
+            .into_iter()
+            .map(|one| (one.pid, one.name))
+            .filter(|(_, name)| self.names.is_empty() || self.names.contains(name))
+            .collect()
     }
 
     /// A container that restarts gets a new cgroup beside the old one, in the folder of its pod.
     fn restarted(&self, roots: &Roots) -> Option<PathBuf> {
-        let pod = self.cgroup.parent().filter(|parent| is_pod(parent))?;
+        let (pod, _) = pod_of(self.cgroup.parent()?)?;
         if self.names.is_empty() {
             return None;
         }
@@ -136,22 +140,8 @@ impl Pin {
     }
 }
 
-fn recognize(pid: u32, name: &str, roots: &Roots) -> Option<&'static Profile> {
-    profiles::recognize(name, &process::title(&roots.proc, pid).unwrap_or_default())
-}
-
 fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
-}
-
-/// Whether this is the folder of a Kubernetes pod, of either cgroup driver.
-fn is_pod(folder: &Path) -> bool {
-    let name = folder
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    name.strip_prefix("pod").is_some_and(|uid| uid.len() >= 32)
-        || (name.starts_with("kubepods-") && name.contains("-pod"))
 }
 
 /// The folder itself, or a path as /proc/PID/cgroup shows it.
@@ -183,21 +173,4 @@ fn ensure_cgroup2(folder: &Path, roots: &Roots) -> Result<()> {
         "{path} is a cgroup v1 folder: name its v2 folder below {below}"
     );
     bail!("{path} is no cgroup: name a folder below {below}")
-}
-
-/// Processes in a cgroup and below, in order, with their names.
-fn processes(cgroup: &Path, roots: &Roots) -> Vec<(u32, String)> {
-    let folders = cgroups_below(cgroup).unwrap_or_default();
-    let mut found: Vec<_> = folders
-        .iter()
-        .filter_map(|(_, folder)| std::fs::read_to_string(folder.join("cgroup.procs")).ok())
-        .flat_map(|text| {
-            text.lines()
-                .filter_map(|line| line.parse().ok())
-                .collect::<Vec<u32>>()
-        })
-        .filter_map(|pid| Some((pid, process::comm(&roots.proc, pid)?)))
-        .collect();
-    found.sort_unstable();
-    found
 }
