@@ -81,6 +81,9 @@ impl Line {
     /// The findings that stand at `now`; all that are open when it is `u64::MAX`.
     pub fn findings(&mut self, now: u64, watched: &mut Watched) -> Vec<Finding> {
         while let Some(event) = self.settle.pop(now) {
+            if !watched.meet(event.cgroup) {
+                continue;
+            }
             match chain(watched, event.cgroup) {
                 Chain::Adjacent => self.joiner.push(event),
                 // Told by words and time, a probe's answer would be that of a failure near it.
@@ -111,7 +114,10 @@ impl Line {
         if reading.outcome == Outcome::NoUpstream && !stands(flow, &shortage, watched) {
             return None;
         }
+        let pod = watched.owner(cgroup).and_then(|own| own.pod.as_ref());
         let ingress = Ingress {
+            namespace: pod.map(|pod| pod.namespace.to_string()),
+            pod: pod.map(|pod| pod.name.to_string()),
             node: Some(self.node.clone()),
             ..Ingress::default()
         };

@@ -10,6 +10,7 @@ use ingress_trace_common::aggregate::{Key, Value, counted, loss};
 use crate::agent::monotonic;
 use crate::cause::evidence::Shortage;
 use crate::cause::taxonomy::Controller;
+use crate::cluster::object::Name;
 use crate::counts::Labels;
 use crate::gap::Gap;
 use crate::limits::{self, Baseline, Limits};
@@ -30,10 +31,12 @@ const FRESH: Duration = Duration::from_secs(1);
 const RECENT: Duration = Duration::from_secs(3);
 
 /// Who owns a cgroup.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Owner {
     /// The data plane.
     pub controller: Controller,
+    /// Its pod, where the API has told.
+    pub pod: Option<Name>,
     /// Id of the target's cgroup.
     pub target: u64,
 }
@@ -52,6 +55,8 @@ pub struct Watched {
     roots: Roots,
     entries: HashMap<u64, Entry>,
     owners: HashMap<u64, Owner>,
+    /// Cgroups below the targets that are no data plane's of ours, or were gone when looked for.
+    strangers: HashSet<u64>,
     names: HashSet<String>,
     reported: HashSet<String>,
     /// For whose sake the kernel side tells of clients that waited while something failed.
@@ -75,6 +80,7 @@ impl Watched {
             roots,
             entries: HashMap::new(),
             owners: HashMap::new(),
+            strangers: HashSet::new(),
             names: HashSet::new(),
             reported: HashSet::new(),
             tells_clients: Vec::new(),
@@ -105,8 +111,9 @@ impl Watched {
         }
         for target in found.targets {
             self.own(&target);
+            self.expect(target.controller)?;
             if let Some(entry) = self.entries.get_mut(&target.id) {
-                entry.target = target;
+                entry.update(target, &self.roots);
             } else if let Err(error) = self.enter(target) {
                 if strict {
                     return Err(error);
@@ -122,14 +129,19 @@ impl Watched {
         !self.entries.is_empty()
     }
 
-    fn enter(&mut self, target: Target) -> Result<()> {
-        let chains = profiles::of(target.controller).chains;
+    /// What a kind of data plane needs of the kernel side.
+    fn expect(&mut self, controller: Controller) -> Result<()> {
+        let chains = profiles::of(controller).chains;
         let new = !self.tells_clients.contains(&chains);
         if chains != Chain::Adjacent && new {
             self.tells_clients.push(chains);
             let bound = self.tells_clients.iter().any(|one| *one != Chain::Process);
             self.probe.tell_clients(bound)?;
         }
+        Ok(())
+    }
+
+    fn enter(&mut self, target: Target) -> Result<()> {
         self.probe.attach(target.id, &target.cgroup)?;
         let adopted = self.adopt(&target);
         tracing::info!(
@@ -176,10 +188,17 @@ impl Watched {
         }
         let owner = Owner {
             controller: target.controller,
+            pod: target.pod.clone(),
             target: target.id,
         };
         for (id, _) in cgroups_below(&target.cgroup).unwrap_or_default() {
-            self.owners.insert(id, owner);
+            if target.foreign.contains(&id) {
+                self.owners.remove(&id);
+                self.strangers.insert(id);
+            } else {
+                self.owners.insert(id, owner.clone());
+                self.strangers.remove(&id);
+            }
         }
     }
 
@@ -213,8 +232,31 @@ impl Watched {
     }
 
     /// Whose a cgroup is.
-    pub fn owner(&self, cgroup: u64) -> Option<Owner> {
-        self.owners.get(&cgroup).copied()
+    pub fn owner(&self, cgroup: u64) -> Option<&Owner> {
+        self.owners.get(&cgroup)
+    }
+
+    /// Whether a cgroup of which something was heard is a data plane's. One that is new is looked
+    /// for at once: a container that has just begun.
+    pub fn meet(&mut self, cgroup: u64) -> bool {
+        if self.owners.contains_key(&cgroup) {
+            return true;
+        }
+        if self.strangers.len() > REMEMBERED {
+            self.strangers.clear();
+        }
+        if !self.strangers.insert(cgroup) {
+            return false;
+        }
+        if let Err(error) = self.refresh(false) {
+            tracing::warn!(error = format!("{error:#}"), "failed to refresh targets");
+        }
+        self.owners.contains_key(&cgroup)
+    }
+
+    /// What decides on the targets, to be told of the API's pods; [`Watched::refresh`] follows it.
+    pub fn finder(&mut self) -> &mut Finder {
+        &mut self.finder
     }
 
     /// Gives every waiting sample to `take`, with a way to look at a cgroup's limits at once: by
@@ -292,7 +334,7 @@ impl Watched {
     /// Whether the controller had upstream exchanges since `since` whose statuses cannot be read
     /// (TLS, HTTP/2): an error to a client at `until` may be one of theirs.
     pub fn unreadable_since(&mut self, cgroup: u64, since: u64, until: u64) -> bool {
-        let Some(owner) = self.owner(cgroup) else {
+        let Some(target) = self.owner(cgroup).map(|owner| owner.target) else {
             return true;
         };
         // What was counted after the answer covers all that came before it.
@@ -303,7 +345,7 @@ impl Watched {
             }
         }
         self.unreadable
-            .get(&owner.target)
+            .get(&target)
             .is_some_and(|(_, grew)| *grew >= since)
     }
 
@@ -356,6 +398,14 @@ impl Watched {
 }
 
 impl Entry {
+    /// Takes the target as it is now.
+    fn update(&mut self, target: Target, roots: &Roots) {
+        if target.pids != self.target.pids {
+            self.baseline.follow(Baseline::take(&target, roots));
+        }
+        self.target = target;
+    }
+
     fn look(&mut self, roots: &Roots) {
         let now = Instant::now();
         if self

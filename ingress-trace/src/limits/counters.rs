@@ -41,6 +41,20 @@ impl Baseline {
         }
     }
 
+    /// Takes what is new since from a later reading, and leaves out what is gone.
+    pub fn follow(&mut self, later: Self) {
+        fn follow<K: Ord, V>(old: &mut BTreeMap<K, V>, later: BTreeMap<K, V>) {
+            let kept = later.into_iter().map(|(key, new)| {
+                let value = old.remove(&key).unwrap_or(new);
+                (key, value)
+            });
+            *old = kept.collect::<Vec<_>>().into_iter().collect();
+        }
+        follow(&mut self.listening, later.listening);
+        follow(&mut self.throttling, later.throttling);
+        self.memory = self.memory.take().or(later.memory);
+    }
+
     /// Increase over all network namespaces that both readings have.
     pub(super) fn listening_since(&self, since: &Self) -> Option<Listening> {
         let both = self.listening.iter().filter_map(|(inode, now)| {
