@@ -11,6 +11,8 @@ const STAGES: &[&str] = &[
     "profiles",
     "counts.rs",
     "finding.rs",
+    "cluster/object.rs",
+    "cluster/index",
 ];
 /// What belongs to the edges: the kernel, the runtime, the API, the sinks, files and clocks.
 const FOREIGN: &[&str] = &[

@@ -4,6 +4,7 @@ mod api;
 pub mod client;
 mod failed;
 mod fetch;
+pub mod index;
 pub mod link;
 pub mod object;
 mod pace;

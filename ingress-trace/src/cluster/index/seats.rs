@@ -1,0 +1,255 @@
+//! In: EndpointSlices. Out: a timeline for each address in each slice, found by address and by
+//! Service. Keeps of a slice only what changed; bounded like the other objects.
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::store::{Links, Past};
+use super::timeline::{Timeline, Version};
+use crate::cluster::object::{Endpoint, Name, Slice, SlicePort};
+
+/// Conditions of an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Health {
+    /// It takes new connections.
+    pub ready: bool,
+    /// It answers, terminating or not.
+    pub serving: bool,
+    /// Its pod is being deleted.
+    pub terminating: bool,
+}
+
+/// What the endpoints of a slice have in common.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Namespace of the slice and all that it names.
+    pub namespace: Arc<str>,
+    /// The Service in its namespace; none for a slice that belongs to none.
+    pub service: Option<Name>,
+    /// Ports.
+    pub ports: Vec<SlicePort>,
+}
+
+/// An endpoint as one address of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// What its slice says of all its endpoints.
+    pub head: Arc<Head>,
+    /// Its pod, in the slice's namespace.
+    pub pod: Option<Arc<str>>,
+    /// Its node.
+    pub node: Option<Arc<str>>,
+    /// Its conditions.
+    pub health: Health,
+}
+
+/// An address in a slice, and who has had it there.
+#[derive(Debug)]
+struct Seat {
+    address: IpAddr,
+    timeline: Timeline<Tenant>,
+}
+
+/// All addresses of all slices.
+#[derive(Debug, Default)]
+pub struct Seats {
+    /// Sorted by address.
+    slices: HashMap<Name, Vec<Seat>>,
+    by_address: Links<IpAddr>,
+    by_service: Links<Name>,
+    past: Past<(Name, IpAddr)>,
+}
+
+impl Seats {
+    /// Takes a slice as it is from now on.
+    pub fn apply(&mut self, slice: &Slice, at: Timestamp, listed: bool) {
+        let head = self.head(slice);
+        let mut tenants: Vec<(IpAddr, Tenant)> = slice
+            .endpoints
+            .iter()
+            .flat_map(|endpoint| endpoint.addresses.iter().map(move |ip| (*ip, endpoint)))
+            .map(|(ip, endpoint)| (ip, tenant(&head, endpoint)))
+            .collect();
+        // The same address twice in a slice: the one that takes most counts.
+        tenants.sort_by(|(a, x), (b, y)| (a, y.health).cmp(&(b, x.health)));
+        tenants.dedup_by_key(|(ip, _)| *ip);
+        for address in self.present(&slice.name) {
+            if tenants
+                .binary_search_by_key(&address, |(ip, _)| *ip)
+                .is_err()
+            {
+                self.set(&slice.name, address, None, at, listed);
+            }
+        }
+        for (address, tenant) in tenants {
+            self.set(&slice.name, address, Some(tenant), at, listed);
+        }
+    }
+
+    /// The slice was deleted.
+    pub fn delete(&mut self, name: &Name, at: Timestamp, listed: bool) {
+        for address in self.present(name) {
+            self.set(name, address, None, at, listed);
+        }
+    }
+
+    /// Drops what ended before a time.
+    pub fn forget(&mut self, before: Timestamp) {
+        while let Some((name, address)) = self.past.pop(before) {
+            self.forget_of(&name, address, before);
+        }
+    }
+
+    /// Names of the slices that have endpoints.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.slices
+            .iter()
+            .filter(|(_, seats)| seats.iter().any(|seat| seat.timeline.now().is_some()))
+            .map(|(name, _)| name)
+    }
+
+    /// Who has had an address, slice by slice.
+    pub fn of_address(&self, address: IpAddr) -> impl Iterator<Item = &Timeline<Tenant>> {
+        let slices = self.by_address.get(&address).iter();
+        slices.filter_map(move |name| {
+            let seats = self.slices.get(name)?;
+            Some(&seats[place(seats, address).ok()?].timeline)
+        })
+    }
+
+    /// The addresses that a Service has had, slice by slice.
+    pub fn of_service(&self, service: &Name) -> impl Iterator<Item = (IpAddr, &Timeline<Tenant>)> {
+        let slices = self.by_service.get(service).iter();
+        slices
+            .filter_map(|name| self.slices.get(name))
+            .flatten()
+            .map(|seat| (seat.address, &seat.timeline))
+    }
+
+    /// How many changes were forgotten before their time.
+    pub fn evicted(&self) -> u64 {
+        self.past.evicted
+    }
+
+    /// Addresses that a slice has now.
+    fn present(&self, slice: &Name) -> Vec<IpAddr> {
+        self.slices
+            .get(slice)
+            .into_iter()
+            .flatten()
+            .filter(|seat| seat.timeline.now().is_some())
+            .map(|seat| seat.address)
+            .collect()
+    }
+
+    /// The head of a slice; the one its endpoints share already if it is still the same.
+    fn head(&self, slice: &Slice) -> Arc<Head> {
+        let service = slice.service.as_ref().map(|service| Name {
+            namespace: slice.name.namespace.clone(),
+            name: service.clone(),
+        });
+        let head = Head {
+            namespace: slice.name.namespace.clone(),
+            service,
+            ports: slice.ports.clone(),
+        };
+        let seats = self.slices.get(&slice.name).into_iter().flatten();
+        seats
+            .filter_map(|seat| seat.timeline.now())
+            .map(|tenant| &tenant.head)
+            .find(|known| ***known == head)
+            .map_or_else(|| Arc::new(head), Arc::clone)
+    }
+
+    fn set(
+        &mut self,
+        slice: &Name,
+        address: IpAddr,
+        value: Option<Tenant>,
+        at: Timestamp,
+        listed: bool,
+    ) {
+        let service = value
+            .as_ref()
+            .and_then(|tenant| tenant.head.service.clone());
+        let version = Version {
+            from: at,
+            listed,
+            value,
+        };
+        let seats = self.slices.entry(slice.clone()).or_default();
+        match place(seats, address) {
+            Err(at) => {
+                seats.reserve_exact(1);
+                let timeline = Timeline::new(version);
+                seats.insert(at, Seat { address, timeline });
+                self.by_address.add(address, slice);
+            }
+            Ok(place) => match seats[place].timeline.set(version) {
+                Err(_) => return,
+                Ok(dropped) => {
+                    self.past.evicted += u64::from(dropped.is_some());
+                    let key = (slice.clone(), address);
+                    if let Some((before, (slice, address))) = self.past.push(at, key) {
+                        self.forget_of(&slice, address, before);
+                    }
+                }
+            },
+        }
+        if let Some(service) = service {
+            self.by_service.add(service, slice);
+        }
+    }
+
+    fn forget_of(&mut self, slice: &Name, address: IpAddr, before: Timestamp) {
+        let Some(seats) = self.slices.get_mut(slice) else {
+            return;
+        };
+        let Ok(place) = place(seats, address) else {
+            return;
+        };
+        let (left, some) = seats[place].timeline.forget(before);
+        if !some {
+            seats.remove(place);
+            seats.shrink_to_fit();
+            self.by_address.remove(address, slice);
+        }
+        if seats.is_empty() {
+            self.slices.remove(slice);
+        }
+        for service in left
+            .iter()
+            .filter_map(|tenant| tenant.head.service.as_ref())
+        {
+            self.unlink(service, slice);
+        }
+    }
+
+    /// Removes the link of a Service to a slice that has nothing of it any more.
+    fn unlink(&mut self, service: &Name, slice: &Name) {
+        let mut seats = self.slices.get(slice).into_iter().flatten();
+        let of = |tenant: &Tenant| tenant.head.service.as_ref() == Some(service);
+        if !seats.any(|seat| seat.timeline.values().any(of)) {
+            self.by_service.remove(service.clone(), slice);
+        }
+    }
+}
+
+fn place(seats: &[Seat], address: IpAddr) -> Result<usize, usize> {
+    seats.binary_search_by_key(&address, |seat| seat.address)
+}
+
+fn tenant(head: &Arc<Head>, endpoint: &Endpoint) -> Tenant {
+    Tenant {
+        head: head.clone(),
+        pod: endpoint.pod.clone(),
+        node: endpoint.node.clone(),
+        health: Health {
+            ready: endpoint.ready,
+            serving: endpoint.serving,
+            terminating: endpoint.terminating,
+        },
+    }
+}
