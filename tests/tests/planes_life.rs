@@ -2,129 +2,19 @@
 //! traces, probes of its own ports), and its own life (reloads, endpoints that come and go, its end):
 //! none of it is a finding.
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use tests::agent::{Agent, Finding, VERDICT};
-use tests::backends::{Backends, Behavior as B};
+use tests::agent::VERDICT;
+use tests::backends::Behavior as B;
 use tests::bed::{Bed, Host};
 use tests::client::{self as plain, request};
 use tests::edge::{Edge, pause};
-use tests::expect::Differences;
-use tests::nginx::unreachable_endpoints;
-use tests::planes::own::{Own, PORT, TLS_PORT, at};
-use tests::planes::{Plane, checks, each};
-use tests::{h2, https, wait};
-
-/// A bed with a data plane that has much to do beside its clients' requests.
-struct Life {
-    own: Own,
-    backends: Backends,
-    agent: Agent,
-    plane: Plane,
-    busy: bool,
-    // Last: it is dropped after what lives in it.
-    bed: Bed,
-}
-
-impl Life {
-    fn new(plane: Plane, busy: bool) -> Result<Self> {
-        let bed = Bed::new()?;
-        let backends = Backends::start(&bed)?;
-        unreachable_endpoints(&bed)?;
-        let cgroup = bed.cgroup(Host::Proxy).display().to_string();
-        let target = [
-            "--no-kube",
-            "--controller",
-            plane.word(),
-            "--cgroup",
-            &cgroup,
-        ];
-        let agent = Agent::start_with(bed.folder(), &target)?;
-        let own = Own::start(
-            &bed,
-            plane,
-            &checks::files(plane, &[B::Ok.endpoint()], busy)?,
-        )?;
-        // It may listen before it has read its routes.
-        wait::holds("requests relayed", VERDICT, || {
-            plain::get(&bed, at(PORT), "/ready").is_ok_and(|got| got.status == Some(200))
-        })?;
-        Ok(Self {
-            own,
-            backends,
-            agent,
-            plane,
-            busy,
-            bed,
-        })
-    }
-
-    /// Ends the agent; whatever it told beside a marker is a false alarm.
-    fn finish(self, differences: &Mutex<Differences>) -> Result<()> {
-        let got = plain::get(&self.bed, at(PORT), "/refused/marker")?;
-        ensure!(got.status >= Some(500), "{got:?}");
-        self.agent
-            .finding("the marker", |one| one.path() == "/refused/marker")?;
-        let (busy, plane) = (self.busy, self.plane);
-        let unlearnt = |alarm: &Finding| busy && unlearnt(plane, alarm);
-        for alarm in self.agent.stop()? {
-            let expected = alarm.path() == "/refused/marker" || alarm.text("/outcome") == "slow";
-            if !expected && !unlearnt(&alarm) {
-                note(differences, format!("{plane:?}: {}", alarm.0));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What may be told before it is learnt to be the controller's own, under constant traffic of TLS
-/// clients: nothing that a client is said to have seen, but for traces that Envoy sends from the
-/// threads which serve them. See the known limits in ARCHITECTURE.md.
-fn unlearnt(plane: Plane, alarm: &Finding) -> bool {
-    let port = f64::from(checks::gone().port());
-    let traces = plane == Plane::Envoy && alarm.number("/backend/port") == Some(port);
-    traces || alarm.text("/client_visible") != "yes"
-}
-
-fn note(differences: &Mutex<Differences>, text: String) {
-    differences
-        .lock()
-        .expect("no thread panics with it")
-        .note(text);
-}
-
-fn all(busy: bool, work: impl Fn(Life, &Mutex<Differences>) -> Result<()> + Sync) -> Result<()> {
-    let differences = Mutex::new(Differences::default());
-    each(|plane| work(Life::new(plane, busy)?, &differences))?;
-    differences
-        .into_inner()
-        .expect("no thread panics with it")
-        .finish("");
-    Ok(())
-}
-
-/// One request of each kind of client.
-fn ask(bed: &Bed, path: &str) -> Result<()> {
-    let got = plain::get(bed, at(PORT), path)?;
-    ensure!(
-        (got.status, got.complete) == (Some(200), true),
-        "plain: {got:?}"
-    );
-    let got = https::open(bed, at(TLS_PORT))?.get(path)?;
-    ensure!(
-        (got.status, got.complete) == (Some(200), true),
-        "TLS: {got:?}"
-    );
-    let got = h2::Connection::open(bed, at(TLS_PORT))?.get(path)?;
-    ensure!(
-        (got.status, got.complete) == (Some(200), true),
-        "HTTP/2: {got:?}"
-    );
-    Ok(())
-}
+use tests::planes::life::{Life, all, ask, note};
+use tests::planes::own::{Own, PORT, at};
+use tests::planes::{Plane, checks};
+use tests::wait;
 
 /// Waits until every check that reaches its backend has been made so often again.
 fn checked(life: &mut Life, times: u64) -> Result<()> {

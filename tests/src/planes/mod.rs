@@ -23,6 +23,7 @@ pub mod checks;
 pub mod client;
 mod envoy;
 mod haproxy;
+pub mod life;
 pub mod limits;
 mod nginx;
 pub mod own;

@@ -30,6 +30,16 @@ pub struct Own {
 impl Own {
     /// Starts it with these files; returns once it listens on both ports.
     pub fn start(bed: &Bed, plane: Plane, files: &[(&str, String)]) -> Result<Self> {
+        Self::start_with(bed, plane, files, &[])
+    }
+
+    /// The same with arguments of its own.
+    pub fn start_with(
+        bed: &Bed,
+        plane: Plane,
+        files: &[(&str, String)],
+        arguments: &[&str],
+    ) -> Result<Self> {
         let folder = bed.folder().join(format!("own-{}", plane.word()));
         fs::create_dir_all(&folder).context("failed to create the proxy's folder")?;
         tls::certificate(&folder)?;
@@ -38,7 +48,7 @@ impl Own {
         let both = both.context("failed to read certificate")?;
         fs::write(folder.join("both.pem"), both).context("failed to write certificate")?;
         write(&folder, files)?;
-        let process = run(bed, plane, &folder, &[])?;
+        let process = run(bed, plane, &folder, arguments)?;
         let own = Self {
             process,
             plane,
@@ -115,7 +125,10 @@ fn run(bed: &Bed, plane: Plane, folder: &Path, arguments: &[&str]) -> Result<Pro
                 "--log-level",
                 "warn",
             ]);
-            command.args(["--disable-hot-restart"]);
+            // Another Envoy on this machine is none of its business, but for one that it succeeds.
+            if !arguments.contains(&"--restart-epoch") {
+                command.arg("--disable-hot-restart");
+            }
             command
         }
         Plane::Traefik => {

@@ -1,0 +1,141 @@
+//! A data plane with all that it does beside its clients' requests, and the agent on it: what is told
+//! of healthy traffic is a false alarm. A marker that is known to fail ends it.
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Result, ensure};
+
+use super::own::{Own, PORT, TLS_PORT, at};
+use super::{Plane, checks, each};
+use crate::agent::{Agent, Finding, VERDICT};
+use crate::backends::{Backends, Behavior as B};
+use crate::bed::{Bed, Host};
+use crate::expect::Differences;
+use crate::nginx::unreachable_endpoints;
+use crate::{client as plain, h2, https, wait};
+
+/// A bed with a data plane that has much to do beside its clients' requests.
+pub struct Life {
+    /// The data plane.
+    pub own: Own,
+    /// The backends' program.
+    pub backends: Backends,
+    /// The agent on it.
+    pub agent: Agent,
+    /// Which one.
+    pub plane: Plane,
+    /// Whether it has checks, a control plane, an authority and traces.
+    pub busy: bool,
+    // Last: it is dropped after what lives in it.
+    /// The hosts.
+    pub bed: Bed,
+}
+
+impl Life {
+    /// Starts all of it.
+    pub fn new(plane: Plane, busy: bool) -> Result<Self> {
+        Self::with(plane, busy, &[])
+    }
+
+    /// The same with arguments of the data plane's own.
+    pub fn with(plane: Plane, busy: bool, arguments: &[&str]) -> Result<Self> {
+        let bed = Bed::new()?;
+        let backends = Backends::start(&bed)?;
+        unreachable_endpoints(&bed)?;
+        let cgroup = bed.cgroup(Host::Proxy).display().to_string();
+        let target = [
+            "--no-kube",
+            "--controller",
+            plane.word(),
+            "--cgroup",
+            &cgroup,
+        ];
+        let agent = Agent::start_with(bed.folder(), &target)?;
+        let own = Own::start_with(
+            &bed,
+            plane,
+            &checks::files(plane, &[B::Ok.endpoint()], busy)?,
+            arguments,
+        )?;
+        // It may listen before it has read its routes.
+        wait::holds("requests relayed", VERDICT, || {
+            plain::get(&bed, at(PORT), "/ready").is_ok_and(|got| got.status == Some(200))
+        })?;
+        Ok(Self {
+            own,
+            backends,
+            agent,
+            plane,
+            busy,
+            bed,
+        })
+    }
+
+    /// Ends the agent; whatever it told beside a marker is a false alarm.
+    pub fn finish(self, differences: &Mutex<Differences>) -> Result<()> {
+        let got = plain::get(&self.bed, at(PORT), "/refused/marker")?;
+        ensure!(got.status >= Some(500), "{got:?}");
+        self.agent
+            .finding("the marker", |one| one.path() == "/refused/marker")?;
+        let (busy, plane) = (self.busy, self.plane);
+        let unlearnt = |alarm: &Finding| busy && unlearnt(plane, alarm);
+        for alarm in self.agent.stop()? {
+            let expected = alarm.path() == "/refused/marker" || alarm.text("/outcome") == "slow";
+            if !expected && !unlearnt(&alarm) {
+                note(differences, format!("{plane:?}: {}", alarm.0));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What may be told before it is learnt to be the controller's own, under constant traffic of TLS
+/// clients: nothing that a client is said to have seen, but for traces that Envoy sends from the
+/// threads which serve them. See the known limits in ARCHITECTURE.md.
+fn unlearnt(plane: Plane, alarm: &Finding) -> bool {
+    let port = f64::from(checks::gone().port());
+    let traces = plane == Plane::Envoy && alarm.number("/backend/port") == Some(port);
+    traces || alarm.text("/client_visible") != "yes"
+}
+
+/// Notes what is not as it should be.
+pub fn note(differences: &Mutex<Differences>, text: String) {
+    let mut differences = differences.lock().unwrap_or_else(PoisonError::into_inner);
+    differences.note(text);
+}
+
+/// The work on every data plane; all differences at once.
+///
+/// # Panics
+/// If there is any.
+pub fn all(
+    busy: bool,
+    work: impl Fn(Life, &Mutex<Differences>) -> Result<()> + Sync,
+) -> Result<()> {
+    let differences = Mutex::new(Differences::default());
+    each(|plane| work(Life::new(plane, busy)?, &differences))?;
+    differences
+        .into_inner()
+        .expect("no thread panics with it")
+        .finish("");
+    Ok(())
+}
+
+/// One request of each kind of client.
+pub fn ask(bed: &Bed, path: &str) -> Result<()> {
+    let got = plain::get(bed, at(PORT), path)?;
+    ensure!(
+        (got.status, got.complete) == (Some(200), true),
+        "plain: {got:?}"
+    );
+    let got = https::open(bed, at(TLS_PORT))?.get(path)?;
+    ensure!(
+        (got.status, got.complete) == (Some(200), true),
+        "TLS: {got:?}"
+    );
+    let got = h2::Connection::open(bed, at(TLS_PORT))?.get(path)?;
+    ensure!(
+        (got.status, got.complete) == (Some(200), true),
+        "HTTP/2: {got:?}"
+    );
+    Ok(())
+}
