@@ -16,6 +16,7 @@ pub mod hold;
 pub mod limits;
 pub mod line;
 pub mod netns;
+pub mod ocsp;
 pub mod probe;
 pub mod profiles;
 pub mod settle;

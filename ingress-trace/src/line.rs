@@ -12,6 +12,7 @@ use crate::cli::Capture;
 use crate::event::{Event, Kind, Leg};
 use crate::finding::{Finding, Ingress};
 use crate::flow::{Flow, Joiner, Matcher, Waits};
+use crate::ocsp;
 use crate::profiles::{self, Chain};
 use crate::settle::Settle;
 use crate::sinks::metrics::{Metrics, Stage};
@@ -81,7 +82,7 @@ impl Line {
     /// The findings that stand at `now`; all that are open when it is `u64::MAX`.
     pub fn findings(&mut self, now: u64, watched: &mut Watched) -> Vec<Finding> {
         while let Some(event) = self.settle.pop(now) {
-            if !watched.meet(event.cgroup) {
+            if !watched.meet(event.cgroup) || asks_authority(&event) {
                 continue;
             }
             match chain(watched, event.cgroup) {
@@ -136,6 +137,12 @@ impl Line {
             self.settle.early + self.joiner.evicted + self.matcher.evicted,
         );
     }
+}
+
+/// Whether this is the controller's own question about a certificate.
+fn asks_authority(event: &Event) -> bool {
+    let path = event.request.as_ref().map(|request| &request.path);
+    event.leg == Leg::Upstream && path.is_some_and(|path| ocsp::asks(path))
 }
 
 fn chain(watched: &Watched, cgroup: u64) -> Chain {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 const STAGES: &[&str] = &[
     "event.rs",
+    "ocsp.rs",
     "settle.rs",
     "flow",
     "gap.rs",

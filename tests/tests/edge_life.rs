@@ -3,15 +3,17 @@
 use std::io;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tests::agent::Finding;
+use tests::agent::{Finding, VERDICT};
 use tests::bed::Host;
 use tests::client::{Connection, request};
 use tests::edge::{Edge, Peer, pause, serve, silent};
-use tests::process;
 use tests::world::World;
+use tests::{h2, https, process, wait};
 
 const PORT: u16 = 8090;
 
@@ -246,6 +248,73 @@ fn grpc_in_good_order() -> Result<()> {
             pause(100);
         }
     }
+    silent(&world.others(agent)?);
+    Ok(())
+}
+
+/// OCSP responders that reset, never answer, and answer 503. One that cannot be connected to is not
+/// told from an upstream: see the known limits in ARCHITECTURE.md.
+const RESPONDERS: [&str; 3] = ["9621", "9622", "9623"];
+
+fn stapling(endpoint: &str, port: usize) -> String {
+    format!(
+        "server {{ listen {port} ssl http2; ssl_certificate cert.pem; ssl_certificate_key key.pem;\n\
+         ssl_protocols TLSv1.3; ssl_stapling on; ssl_trusted_certificate cert.pem;\n\
+         ssl_stapling_responder http://$BACKEND:{endpoint}/ocsp;\n\
+         location / {{ proxy_pass http://$BACKEND:9611; }} }}"
+    )
+}
+
+#[test]
+fn responders_of_an_authority_that_fail_are_no_upstreams() -> Result<()> {
+    let world = World::new()?;
+    let servers: Vec<String> = (PORT as usize..)
+        .zip(RESPONDERS)
+        .map(|(port, endpoint)| stapling(endpoint, port))
+        .collect();
+    let mut edge = Edge::start(&world.bed, "", &servers.join("\n"))?;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let ask = |endpoint: u16, answer: fn(&mut Peer) -> io::Result<()>| {
+        let asked = Arc::clone(&asked);
+        serve(&world.bed, endpoint, move |peer| {
+            peer.request()?;
+            asked.fetch_add(1, Ordering::SeqCst);
+            answer(peer)
+        })
+    };
+    ask(9621, Peer::abort)?;
+    ask(9622, Peer::wait)?;
+    ask(9623, |peer| {
+        peer.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+    })?;
+    serve(&world.bed, 9611, |peer| {
+        while peer.request()?.is_some() {
+            pause(3);
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        }
+        Ok(())
+    })?;
+    let agent = world.agent()?;
+    // nginx asks when a client connects, and again as soon as it may.
+    for _ in 0..3 {
+        for port in (PORT..).take(RESPONDERS.len()) {
+            for number in 0..4 {
+                let path = format!("/stapled-{port}-{number}");
+                let mut client = https::open(&world.bed, edge.at(port))?;
+                assert_eq!(client.get(&path)?.status, Some(200), "{}", edge.errors());
+                let client = h2::Connection::open(&world.bed, edge.at(port))?;
+                assert_eq!(client.get(&path)?.status, Some(200));
+            }
+        }
+        edge.signal(libc::SIGHUP);
+        let before = edge.workers()?;
+        wait::holds("the next workers", VERDICT, || {
+            edge.workers().is_ok_and(|now| now != before)
+        })?;
+    }
+    wait::holds("responders asked", VERDICT, || {
+        asked.load(Ordering::SeqCst) >= 3
+    })?;
     silent(&world.others(agent)?);
     Ok(())
 }
