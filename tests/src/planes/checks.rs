@@ -102,8 +102,8 @@ fn nginx(fine: &[SocketAddr]) -> Result<String> {
 fn haproxy(fine: &[SocketAddr], busy: bool) -> Result<String> {
     let own = own_port(Plane::Haproxy);
     let mut text = format!(
-        "global\nnbthread 2\nmaxconn 9500\nssl-default-bind-options ssl-min-ver TLSv1.3\n\
-         defaults\nmode http\nmaxconn 9500\ntimeout client 300s\ntimeout connect 1s\ntimeout server 5s\n\
+        "global\nnbthread 2\nno strict-limits\nmaxconn 10500\nssl-default-bind-options ssl-min-ver TLSv1.3\n\
+         defaults\nmode http\nmaxconn 10500\ntimeout client 300s\ntimeout connect 1s\ntimeout server 5s\n\
          timeout check 300ms\nretries 0\n\
          frontend clients\nbind :{PORT}\nbind :{TLS_PORT} ssl crt both.pem alpn h2,http/1.1\n\
          use_backend refused if {{ path_beg /refused/ }}\ndefault_backend fine\n\
@@ -118,11 +118,11 @@ fn haproxy(fine: &[SocketAddr], busy: bool) -> Result<String> {
     for (word, endpoint) in checked(busy) {
         writeln!(
             text,
-            "backend tcp-{word}\nserver s {endpoint} check inter 150ms"
+            "backend tcp-{word}\nserver s {endpoint} check inter 1s"
         )?;
         writeln!(
             text,
-            "backend http-{word}\noption httpchk GET {CHECK}\nserver s {endpoint} check inter 150ms"
+            "backend http-{word}\noption httpchk GET {CHECK}\nserver s {endpoint} check inter 1s"
         )?;
     }
     Ok(text)
@@ -144,7 +144,7 @@ fn envoy_main(busy: bool) -> Value {
     });
     clusters.push(control);
     let timing = json!({
-        "timeout": "0.3s", "interval": "0.15s", "no_traffic_interval": "0.15s",
+        "timeout": "0.3s", "interval": "1s", "no_traffic_interval": "1s",
         "unhealthy_threshold": 1, "healthy_threshold": 1,
     });
     for (word, endpoint) in checked(busy) {
@@ -290,7 +290,7 @@ fn traefik_routes(fine: &[SocketAddr], busy: bool) -> Value {
     for (word, endpoint) in checked(busy) {
         let mut one = service(&[endpoint]);
         one["loadBalancer"]["healthCheck"] =
-            json!({"path": CHECK, "interval": "150ms", "timeout": "300ms"});
+            json!({"path": CHECK, "interval": "1s", "timeout": "300ms"});
         services[word] = one;
         // Only what a router uses is checked.
         routers[word] = json!({
@@ -317,7 +317,7 @@ fn caddy(fine: &[SocketAddr], busy: bool) -> Value {
     let mut routes = vec![matched("refused", proxy(&[refused()]))];
     for (word, endpoint) in checked(busy) {
         let mut one = proxy(&[endpoint]);
-        one["health_checks"] = json!({"active": {"uri": CHECK, "interval": "150ms", "timeout": "300ms", "expect_status": 200}});
+        one["health_checks"] = json!({"active": {"uri": CHECK, "interval": "1s", "timeout": "300ms", "expect_status": 200}});
         routes.push(matched(word, one));
     }
     let mut handlers = vec![proxy(fine)];

@@ -13,6 +13,9 @@ use crate::expect::Differences;
 use crate::nginx::unreachable_endpoints;
 use crate::{client as plain, h2, https, wait};
 
+/// A request for an endpoint that refuses, and the beginning of others.
+const MARKER: &str = "/refused/marker";
+
 /// A bed with a data plane that has much to do beside its clients' requests.
 pub struct Life {
     /// The data plane.
@@ -70,16 +73,21 @@ impl Life {
         })
     }
 
+    /// Sends a request that is known to fail, and waits for its finding.
+    pub fn mark(&self, path: &str) -> Result<()> {
+        let got = plain::get(&self.bed, at(PORT), path)?;
+        ensure!(got.status >= Some(500), "{got:?}");
+        let told = self.agent.finding("the marker", |one| one.path() == path);
+        told.map(drop)
+    }
+
     /// Ends the agent; whatever it told beside a marker is a false alarm.
     pub fn finish(self, differences: &Mutex<Differences>) -> Result<()> {
-        let got = plain::get(&self.bed, at(PORT), "/refused/marker")?;
-        ensure!(got.status >= Some(500), "{got:?}");
-        self.agent
-            .finding("the marker", |one| one.path() == "/refused/marker")?;
+        self.mark(MARKER)?;
         let (busy, plane) = (self.busy, self.plane);
         let unlearnt = |alarm: &Finding| busy && unlearnt(plane, alarm);
         for alarm in self.agent.stop()? {
-            let expected = alarm.path() == "/refused/marker" || alarm.text("/outcome") == "slow";
+            let expected = alarm.path().starts_with(MARKER) || alarm.text("/outcome") == "slow";
             if !expected && !unlearnt(&alarm) {
                 note(differences, format!("{plane:?}: {}", alarm.0));
             }
