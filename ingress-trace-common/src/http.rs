@@ -220,9 +220,10 @@ pub fn fold_tail(tail: u64, newest: [u8; 8], len: u32) -> u64 {
     (tail << bits) | (newest & ((1u64 << bits) - 1))
 }
 
-/// Status of a response line, or 0 when it is none (RFC 9112 section 4).
+/// Status of the response line at the beginning of these bytes (at least 12), or 0 when there is
+/// none (RFC 9112 section 4).
 #[inline(always)]
-pub fn status(line: &[u8; 16]) -> u16 {
+pub fn status<const N: usize>(line: &[u8; N]) -> u16 {
     let version = u32::from_le_bytes([line[0], line[1], line[2], line[3]]);
     if version != u32::from_le_bytes(*b"HTTP") || line[4] != b'/' || line[8] != b' ' {
         return 0;

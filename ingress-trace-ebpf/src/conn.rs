@@ -268,8 +268,9 @@ impl Conn {
     }
 }
 
+/// An address as it travels.
 #[inline(always)]
-fn bytes(words: [u32; 4]) -> [u8; 16] {
+pub fn bytes(words: [u32; 4]) -> [u8; 16] {
     // SAFETY: same size, any bit pattern is valid; the words are in network order already.
     unsafe { core::mem::transmute(words) }
 }

@@ -4,8 +4,9 @@ use core::hint::cold_path;
 use ingress_trace_common::aggregate::{Key, Value, bucket, counted, loss};
 
 use crate::{
-    conn::Conn,
+    conn::{Conn, bytes},
     maps::{AGGREGATES, LOSSES, ZERO},
+    payload::opaque,
 };
 
 /// `BPF_NOEXIST`.
@@ -31,18 +32,22 @@ extern "C" fn count_one(conn: *const Conn, counted: u32, status: u32, latency: u
 #[inline(always)]
 fn add(conn: &Conn, counted: u8, status: u16, latency: u64) {
     let upstream = counted <= counted::SLOW;
-    let mut key = Key {
+    // Zeroes that the compiler does not know: known ones would become a loop of single bytes.
+    let zero = opaque(0);
+    let mask = opaque(if upstream { u64::MAX } else { 0 }) as u32;
+    let [counted, reserved @ ..] = (counted as u32).to_le_bytes();
+    let key = Key {
         cgroup: conn.cgroup,
-        address: [0; 16],
-        port: conn.local_port,
+        address: bytes(conn.remote.map(|word| word & mask)),
+        port: if upstream {
+            conn.remote_port
+        } else {
+            conn.local_port
+        },
         status,
         counted,
-        reserved: [0; 3],
+        reserved,
     };
-    if upstream {
-        key.address = conn.remote_bytes();
-        key.port = conn.remote_port;
-    }
     let mut value = AGGREGATES.get_ptr_mut(key);
     if value.is_none() {
         cold_path();
@@ -52,14 +57,15 @@ fn add(conn: &Conn, counted: u8, status: u16, latency: u64) {
         value = AGGREGATES.get_ptr_mut(key);
     }
     if value.is_none() {
+        cold_path();
         lost(loss::AGGREGATE);
         let rest = Key {
-            cgroup: 0,
-            address: [0; 16],
+            cgroup: zero,
+            address: bytes([zero as u32; 4]),
             port: 0,
             status: 0,
             counted,
-            reserved: [0; 3],
+            reserved,
         };
         value = AGGREGATES.get_ptr_mut(rest);
     }

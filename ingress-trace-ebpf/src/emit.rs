@@ -9,6 +9,7 @@ use crate::{
     conn::Conn,
     count::lost,
     maps::SAMPLES,
+    payload::opaque,
     sock::{Task, Tcp},
 };
 
@@ -41,14 +42,16 @@ impl Moment {
     /// Without TCP facts.
     #[inline(always)]
     pub fn at(time: u64, process: bool) -> Self {
+        // A zero that the compiler does not know: known ones would become a loop of single bytes.
+        let zero = opaque(0) as u32;
         Self {
             time,
-            errno: 0,
-            retransmits: 0,
-            unacknowledged: 0,
-            unread: 0,
-            reserved: 0,
-            acked: 0,
+            errno: zero,
+            retransmits: zero,
+            unacknowledged: zero,
+            unread: zero,
+            reserved: zero,
+            acked: zero,
             process: process as u32,
         }
     }

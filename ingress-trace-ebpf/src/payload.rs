@@ -1,4 +1,6 @@
 //! One packet: its TCP header and safe access to its payload.
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes};
 
 use crate::sock::{now, now_coarse};
@@ -34,7 +36,7 @@ pub struct Packet {
 
 /// Hides the range of a value from the compiler, so that the verifier sees the explicit checks.
 #[inline(always)]
-fn opaque(mut x: u64) -> u64 {
+pub fn opaque(mut x: u64) -> u64 {
     // SAFETY: no instruction but a move onto itself.
     unsafe {
         core::arch::asm!("{0} = {0}", inout(reg) x, options(nomem, nostack, preserves_flags));
@@ -146,10 +148,11 @@ impl Packet {
     /// `N` payload bytes from `skip` on, when there are that many.
     #[inline(always)]
     pub fn bytes<const N: usize>(&self, skip: u32) -> Option<[u8; N]> {
-        let mut bytes = [0u8; N];
         if skip + N as u32 > self.len {
             return None;
         }
+        // Not zeroed before: that would be a loop of stores of single bytes.
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: the buffer is N bytes long.
         let failed = unsafe {
             bpf_skb_load_bytes(
@@ -159,7 +162,12 @@ impl Packet {
                 N as u32,
             )
         };
-        if failed == 0 { Some(bytes) } else { None }
+        if failed == 0 {
+            // SAFETY: the helper has written all of it.
+            Some(unsafe { bytes.assume_init() })
+        } else {
+            None
+        }
     }
 
     /// The last eight bytes of the packet; header bytes stand in front of a shorter payload.

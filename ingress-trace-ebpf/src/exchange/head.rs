@@ -1,6 +1,6 @@
 //! The kept head of a response -> its framing. Global functions, which verifiers check once and by
 //! themselves: their loops would otherwise multiply with everything that leads to them.
-use crate::conn::Conn;
+use crate::{conn::Conn, payload::opaque};
 use ingress_trace_common::{
     http::{self, Mark, RESPONSE_KEPT, WINDOW, framing},
     sample::flag,
@@ -9,7 +9,15 @@ use ingress_trace_common::{
 /// Looks through the kept head (rare: once per connection, or per large response).
 #[inline(always)]
 pub fn scan(conn: &mut Conn) {
-    conn.scan = http::Scan::default();
+    // Zeroes that the compiler does not know: known ones would become a loop of single bytes.
+    let zero = opaque(0);
+    conn.scan = http::Scan {
+        length: zero,
+        end: zero as u32,
+        length_at: zero as u32,
+        encoding_at: zero as u32,
+        reserved: zero as u32,
+    };
     scan_front(conn);
     if conn.scan.end == 0 && conn.response_kept as usize > WINDOW {
         scan_back(conn);

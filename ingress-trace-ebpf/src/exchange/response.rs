@@ -116,7 +116,7 @@ pub(super) fn first_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>)
         if kept < 12 && (kept == 0 || conn.response_head[0] == b'H') {
             return;
         }
-        conn.status = if kept < 12 { 0 } else { status(&line(conn)) };
+        conn.status = if kept < 12 { 0 } else { status(&conn.response_head) };
         if conn.status < 100 || conn.status > 199 || conn.status == 101 {
             break;
         }
@@ -176,18 +176,6 @@ pub(super) fn keep_head(conn: &mut Conn, packet: &Packet) -> Option<u32> {
     };
     conn.response_kept = packet.copy::<RESPONSE_KEPT>(skip, conn.response_head.as_mut_ptr());
     Some(skip)
-}
-
-#[inline(always)]
-pub(super) fn line(conn: &Conn) -> [u8; 16] {
-    let head = &conn.response_head;
-    let mut line = [0; 16];
-    let mut i = 0;
-    while i < 12 {
-        line[i] = head[i];
-        i += 1;
-    }
-    line
 }
 
 /// The response has begun: count it, and tell what is not an everyday success.
