@@ -13,6 +13,7 @@ pub mod finding;
 pub mod flow;
 pub mod gap;
 pub mod hold;
+pub mod identity;
 pub mod limits;
 pub mod line;
 pub mod netns;

@@ -14,6 +14,7 @@ const STAGES: &[&str] = &[
     "finding.rs",
     "cluster/object.rs",
     "cluster/index",
+    "identity.rs",
 ];
 /// What belongs to the edges: the kernel, the runtime, the API, the sinks, files and clocks.
 const FOREIGN: &[&str] = &[

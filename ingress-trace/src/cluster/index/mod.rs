@@ -5,6 +5,7 @@ pub mod owned;
 mod paths;
 mod pods;
 mod pool;
+mod ports;
 mod routes;
 mod seats;
 mod services;
@@ -130,10 +131,17 @@ impl Index {
             + self.crowded
     }
 
-    /// A node as it was last heard of.
-    pub fn node(&self, name: &str) -> Option<&Node> {
-        let name = Name::new("", name);
-        self.nodes.get(&name)?.now().map(|node| &**node)
+    /// How many objects, changes and links are kept; 0 when nothing is.
+    pub fn kept(&self) -> usize {
+        let routes = self.routes.iter().map(Store::kept).sum::<usize>();
+        let stores = self.services.kept() + self.pods.kept() + self.nodes.kept();
+        self.seats.kept() + stores + routes + self.led.len() + self.fetched.len()
+    }
+
+    /// A node as it was at a time, or the first word of it.
+    pub fn node(&self, name: &str, at: Timestamp) -> Option<&Node> {
+        let timeline = self.nodes.get(&Name::new("", name))?;
+        timeline.at(at).map(|(node, _)| &**node)
     }
 
     fn take(&mut self, mut object: Object, at: Timestamp, listed: bool) {
@@ -262,4 +270,8 @@ fn gone<T>(at: Timestamp, listed: bool) -> Version<T> {
 }
 
 #[cfg(test)]
-mod example;
+pub(crate) mod example;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod model_tests;

@@ -13,12 +13,12 @@ fn lead(routes: &[Route], asked: &Asked) -> String {
     for route in routes {
         index.apply(Object::Route(route.clone()), at(1));
     }
-    let Some(routed) = index.route(asked, at(2)) else {
+    let Some(found) = index.route(asked, at(2)) else {
         return "-".into();
     };
-    let mut services: Vec<&str> = routed.backends.iter().map(|to| &*to.service.name).collect();
+    let mut services: Vec<&str> = found.backends.iter().map(|to| &*to.service.name).collect();
     services.dedup();
-    let sure = if routed.certain { "" } else { "?" };
+    let sure = if found.certain { "" } else { "?" };
     format!("{}{sure}", services.join("+"))
 }
 
@@ -100,7 +100,7 @@ fn expressions_hold_from_the_start_and_unreadable_ones_leave_doubt() {
     assert_eq!(path(INGRESS, &[regex("/v[0-9]+/x")], "/a/v12/x"), "-");
     assert_eq!(path(INGRESS, &[regex("/a|/b")], "/b"), "0");
     let ahead = regex("/a(?!b)");
-    assert_eq!(path(INGRESS, &[ahead.clone()], "/ac"), "-");
+    assert_eq!(path(INGRESS, std::slice::from_ref(&ahead), "/ac"), "-");
     assert_eq!(path(INGRESS, &[ahead, prefix("/")], "/ac"), "1?");
     // Gateways differ in what goes first, an expression or a prefix.
     assert_eq!(path(GATEWAY, &[regex("/a.*"), prefix("/a")], "/a"), "1?");
@@ -162,9 +162,12 @@ fn the_default_backend_takes_what_no_rule_takes() {
         default_backend: Some(backend("own")),
         ..route(INGRESS, "own", vec![rule("a.b", prefix("/x"), "x")])
     };
-    assert_eq!(lead(&[only.clone()], &get("any", "/")), "fallback");
-    assert_eq!(lead(&[own.clone()], &get("a.b", "/x")), "x");
-    assert_eq!(lead(&[own.clone()], &get("a.b", "/y")), "own");
+    assert_eq!(
+        lead(std::slice::from_ref(&only), &get("any", "/")),
+        "fallback"
+    );
+    assert_eq!(lead(std::slice::from_ref(&own), &get("a.b", "/x")), "x");
+    assert_eq!(lead(std::slice::from_ref(&own), &get("a.b", "/y")), "own");
     assert_eq!(lead(&[own, only], &get("a.b", "/y")), "own");
 }
 

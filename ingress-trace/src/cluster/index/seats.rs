@@ -128,6 +128,12 @@ impl Seats {
             .map(|seat| (seat.address, &seat.timeline))
     }
 
+    /// How many slices, links and changes are kept.
+    pub fn kept(&self) -> usize {
+        let links = self.by_address.len() + self.by_service.len();
+        self.slices.len() + links + self.past.len()
+    }
+
     /// How many changes were forgotten before their time.
     pub fn evicted(&self) -> u64 {
         self.past.evicted

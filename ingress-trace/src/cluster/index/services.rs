@@ -259,3 +259,7 @@ fn port_then(service: Option<&Service>, port: Option<&PortRef>) -> PortThen {
         PortThen::Has(port.name.clone(), port.port)
     })
 }
+
+#[cfg(test)]
+#[path = "services_tests.rs"]
+mod tests;

@@ -52,6 +52,11 @@ impl<L: Eq + Hash> Links<L> {
         }
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The names that it leads to.
     pub fn get<Q: Eq + Hash + ?Sized>(&self, link: &Q) -> &[Name]
     where
@@ -79,6 +84,11 @@ impl<K> Default for Past<K> {
 }
 
 impl<K> Past<K> {
+    /// How many changes wait to be forgotten.
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
     /// Something changed; gives what has to be forgotten for it.
     pub fn push(&mut self, at: Timestamp, key: K) -> Option<(Timestamp, K)> {
         self.changes.push_back((at, key));
@@ -188,6 +198,11 @@ impl<T: Linked> Store<T> {
     /// Names of what there is now.
     pub fn names(&self) -> Vec<Name> {
         self.present().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// How many objects, links and changes are kept.
+    pub fn kept(&self) -> usize {
+        self.timelines.len() + self.links.len() + self.past.len()
     }
 
     /// How many changes were forgotten before their time.

@@ -3,23 +3,20 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::Index;
 use super::owned::{Front, Label, Next, Owned, Picked, PortOf, Tenancy, Via};
+use super::ports::{Group, Has, port_in, port_of};
 use super::routes::Asked;
-use super::seats::{Head, Tenant};
+use super::seats::Tenant;
 use super::services::Spot;
 use super::timeline::{Since, Standing, Timeline, Version};
 use crate::cluster::object::{Name, Pod};
 
 /// How much later than a controller this agent may learn of an endpoint.
 const LATE: SignedDuration = SignedDuration::from_secs(10);
-
-/// The slices' word on an address for one Service.
-type Group<'a> = Vec<&'a Timeline<Tenant>>;
 
 /// What a Service's slices say of an address at a time.
 struct View<'a> {
@@ -67,12 +64,15 @@ impl Index {
             let port = port_in(&tenant.head, port);
             let gone = standing != Standing::Held;
             let unrouted = !self.led.contains_key(service);
-            Some(((port_class(&port), gone, unrouted, service), port))
+            Some(((port.class(), gone, unrouted, service), port))
         });
         let best = claims.min_by(|(a, _), (b, _)| a.cmp(b));
         let told = best.filter(|((class, ..), _)| *class < 2 || !self.is_node(ip));
         if let Some(((.., service), port)) = told {
-            let port = port.map_or("", |name| name.map_or("", |name| &**name));
+            let port = match port {
+                Has::Named(name) => name,
+                Has::Any | Has::Not => "",
+            };
             return Some(Label { service, port });
         }
         self.front_label(SocketAddr::new(ip, port))
@@ -289,7 +289,7 @@ fn groups<'a>(
 fn view<'a>(group: &Group<'a>, port: u16, at: Timestamp) -> Option<View<'a>> {
     let seen = group.iter().filter_map(|timeline| {
         let (tenant, standing) = timeline.at(at)?;
-        let other = port_in(&tenant.head, port).is_none();
+        let known = port_in(&tenant.head, port).class();
         let age = match standing {
             Standing::Held => timeline.stood(at).map(|version| Reverse(version.from)),
             Standing::Gone(since) => Some(Reverse(since.at)),
@@ -302,7 +302,7 @@ fn view<'a>(group: &Group<'a>, port: u16, at: Timestamp) -> Option<View<'a>> {
         let class = standing_class(standing);
         let key = (
             class,
-            other,
+            known,
             age,
             first,
             Reverse(tenant.health),
@@ -317,68 +317,6 @@ fn view<'a>(group: &Group<'a>, port: u16, at: Timestamp) -> Option<View<'a>> {
         timeline,
         port: port_of(group, tenant, port, at),
     })
-}
-
-/// What a port was to a Service's endpoint at a time.
-fn port_of(group: &Group, tenant: &Tenant, port: u16, at: Timestamp) -> PortOf {
-    match port_in(&tenant.head, port) {
-        Some(Some(name)) => return PortOf::Named(name.clone()),
-        Some(None) => return PortOf::Any,
-        None => {}
-    }
-    let mut former: Option<(Since, &Arc<str>)> = None;
-    let mut coming: Option<(Since, &Arc<str>)> = None;
-    for timeline in group {
-        let ends = timeline.versions().skip(1).map(Version::since);
-        let ends = ends.map(Some).chain([None]);
-        for (version, end) in timeline.versions().zip(ends) {
-            let Some(tenant) = &version.value else {
-                continue;
-            };
-            let Some(Some(name)) = port_in(&tenant.head, port) else {
-                continue;
-            };
-            if version.from > at {
-                let from = version.since();
-                coming = coming
-                    .filter(|known| known.0.at <= from.at)
-                    .or(Some((from, name)));
-            } else if let Some(until) = end {
-                former = former
-                    .filter(|known| known.0.at >= until.at)
-                    .or(Some((until, name)));
-            }
-        }
-    }
-    match (former, coming) {
-        (Some((until, name)), _) => PortOf::Former {
-            name: name.clone(),
-            until,
-        },
-        (None, Some((from, name))) => PortOf::Coming {
-            name: name.clone(),
-            from,
-        },
-        (None, None) => PortOf::Other,
-    }
-}
-
-/// Whether a slice has a port, and by which name if not with all others.
-fn port_in(head: &Head, number: u16) -> Option<Option<&Arc<str>>> {
-    let mut ports = head.ports.iter();
-    let named = ports.find(|port| port.port == Some(number));
-    let any = head.ports.is_empty() || head.ports.iter().any(|port| port.port.is_none());
-    named
-        .map(|port| Some(&port.name))
-        .or_else(|| any.then_some(None))
-}
-
-fn port_class(port: &Option<Option<&Arc<str>>>) -> u8 {
-    match port {
-        Some(Some(_)) => 0,
-        Some(None) => 1,
-        None => 2,
-    }
 }
 
 fn standing_class(standing: Standing) -> u8 {

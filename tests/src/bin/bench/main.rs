@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
 mod empty;
+mod index;
 mod latency;
 mod line;
 mod memory;
@@ -48,6 +49,8 @@ enum Part {
     Latency,
     /// The agent's pure part
     Line,
+    /// What the agent knows of a large cluster
+    Index,
     /// Memory of the agent
     Memory,
 }
@@ -60,6 +63,7 @@ impl Part {
             Self::Storm => storm::measure(rig, size),
             Self::Latency => latency::measure(rig, size),
             Self::Line => line::measure(size),
+            Self::Index => index::measure(),
             Self::Memory => memory::measure(rig),
         }
     }

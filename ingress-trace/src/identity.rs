@@ -1,0 +1,419 @@
+//! In: a failure at a time, and the index. Out: who it was: Service, pod, node and route, each as of
+//! that time, with what speaks for it in words. Decides no cause; pure.
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::cause::evidence::span;
+use crate::cluster::index::owned::{Front, Owned, Picked, PortOf, Tenancy, Via};
+use crate::cluster::index::{
+    Asked, Index, PodThen, PortThen, Routed, ServiceThen, Since, Standing,
+};
+use crate::cluster::object::{Kind, Name, PortRef};
+use crate::event::{self, Event, Leg};
+use crate::finding::{Finding, Request};
+
+/// Ends of containers this long before a failure, or after, are told with it.
+const NEAR: [SignedDuration; 2] = [SignedDuration::from_secs(60), SignedDuration::from_secs(5)];
+
+/// A failure whose backend is to be named.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// What failed.
+    pub event: &'a Event,
+    /// What the client had asked for, where it was read.
+    pub request: Option<&'a Request>,
+    /// Ingress class of the controller, where it is known.
+    pub class: Option<&'a str>,
+    /// When it failed, by the wall clock.
+    pub at: Timestamp,
+    /// How old the cluster's state is, where it is not up to date.
+    pub stale: Option<Duration>,
+}
+
+/// In which state a backend was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// A ready endpoint.
+    Ready,
+    /// An endpoint that was not ready.
+    NotReady,
+    /// An endpoint, or a pod, that was terminating.
+    Terminating,
+    /// It had been an endpoint before; nobody had its address now.
+    Gone,
+    /// It had been an endpoint before; another pod had its address now.
+    Moved,
+    /// It became an endpoint only afterwards.
+    Later,
+}
+
+/// Who it was.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Identity {
+    /// The Service.
+    pub service: Option<Name>,
+    /// Name of its port; empty where it has none.
+    pub port: Option<String>,
+    /// The pod.
+    pub pod: Option<Name>,
+    /// The node of the pod, or the one whose address it is.
+    pub node: Option<String>,
+    /// State of the endpoint or pod.
+    pub state: Option<State>,
+    /// How the address was known; none where nothing was addressed.
+    pub owned: Option<Owned>,
+    /// What is known of the pod, once it was fetched.
+    pub known: Option<PodThen>,
+    /// The route that the request took, where it reached no upstream.
+    pub route: Option<Routed>,
+    /// What the Service was.
+    pub then: Option<ServiceThen>,
+    /// How old the cluster's state is, where it is not up to date.
+    pub stale: Option<Duration>,
+    /// All this in words.
+    pub evidence: Vec<String>,
+}
+
+/// Names the backend of a failure.
+pub fn identify(question: &Question, index: &Index) -> Identity {
+    let refused = question.event.kind == event::Kind::Refused;
+    let addressed = refused || question.event.leg == Leg::Upstream;
+    let mut identity = if addressed {
+        of_address(question, index)
+    } else {
+        of_route(question, index)
+    };
+    identity.node_is_ready(index, question.at);
+    if let Some(age) = question.stale {
+        let words = format!("the cluster's state is {} old", span(age));
+        identity.evidence.push(words);
+        identity.stale = Some(age);
+    }
+    identity
+}
+
+impl Identity {
+    /// Puts the names and what speaks for them into a finding.
+    pub fn fill(&self, finding: &mut Finding) {
+        finding.evidence.extend(self.evidence.iter().cloned());
+        let Some(backend) = &mut finding.backend else {
+            return;
+        };
+        let name = self.service.as_ref().or(self.pod.as_ref());
+        backend.namespace = name.map(|name| name.namespace.to_string());
+        backend.service = self.service.as_ref().map(|name| name.name.to_string());
+        backend.pod = self.pod.as_ref().map(|name| name.name.to_string());
+    }
+
+    fn says(&mut self, words: String) {
+        self.evidence.push(words);
+    }
+
+    fn of_service(
+        mut self,
+        name: &Name,
+        port: Option<&PortRef>,
+        index: &Index,
+        at: Timestamp,
+    ) -> Self {
+        let then = index.service(name, port, at);
+        self.service = Some(name.clone());
+        if let PortThen::Has(name, _) = &then.port {
+            self.port = Some(name.to_string());
+        }
+        self.says(service_words(name, port, &then, at));
+        self.then = Some(then);
+        self
+    }
+
+    /// What is known of the pod itself goes beyond what the endpoints say.
+    fn of_pod(mut self, index: &Index, at: Timestamp) -> Self {
+        let Some(known) = self.pod.as_ref().and_then(|pod| index.pod(pod, at)) else {
+            return self;
+        };
+        let name = known.pod.name.name.clone();
+        if let Some(since) = known.terminating {
+            let about = if since.exact { "" } else { "about " };
+            let ago = ago(since.at, at);
+            self.says(format!(
+                "deletion of pod {name} was asked for {about}{ago} before"
+            ));
+            self.state = self.state.map(|state| match state {
+                State::Ready | State::NotReady => State::Terminating,
+                other => other,
+            });
+        }
+        let near = |end: &Timestamp| {
+            let after = end.duration_since(at);
+            after <= NEAR[1] && -after <= NEAR[0]
+        };
+        for end in &known.ended {
+            let Some(finished) = end.finished.filter(near) else {
+                continue;
+            };
+            self.says(format!(
+                "container {} of pod {name} ended with {} ({}) at {finished}",
+                end.container, end.reason, end.code
+            ));
+        }
+        self.node = self
+            .node
+            .or_else(|| known.pod.node.as_ref().map(ToString::to_string));
+        self.known = Some(known);
+        self
+    }
+
+    fn node_is_ready(&mut self, index: &Index, at: Timestamp) {
+        let node = self.node.as_deref().and_then(|node| index.node(node, at));
+        let Some(ready) = node.and_then(|node| node.ready.as_ref()) else {
+            return;
+        };
+        if ready.met {
+            return;
+        }
+        let name = self.node.as_deref().unwrap_or_default();
+        let since = ready.since.filter(|since| *since <= at);
+        let since = since.map_or(String::new(), |since| format!(" since {}", ago(since, at)));
+        self.says(format!("node {name} is not ready{since}"));
+    }
+}
+
+fn of_address(question: &Question, index: &Index) -> Identity {
+    let (address, at) = (question.event.remote, question.at);
+    let asked = question
+        .request
+        .map(|request| asked(request, question.class));
+    let owned = index.whose(address, at, asked.as_ref());
+    let identity = Identity {
+        owned: Some(owned.clone()),
+        ..Identity::default()
+    };
+    match owned {
+        Owned::Endpoint(tenancy) => of_endpoint(identity, &tenancy, question).of_pod(index, at),
+        Owned::Front(front) => of_front(identity, &front, question, index),
+        Owned::Pod { pod, standing } => Identity {
+            state: match standing {
+                Standing::Held => None,
+                Standing::Gone(_) => Some(State::Gone),
+                Standing::Later(_) => Some(State::Later),
+            },
+            pod: Some(pod),
+            ..identity
+        }
+        .of_pod(index, at),
+        Owned::Node(node) => {
+            let mut identity = identity;
+            identity.says(format!("{} is node {node}", address.ip()));
+            identity.node = Some(node.name.to_string());
+            identity
+        }
+        Owned::Outside => identity,
+    }
+}
+
+fn of_endpoint(identity: Identity, tenancy: &Tenancy, question: &Question) -> Identity {
+    Identity {
+        service: tenancy.service.clone(),
+        port: tenancy.port.name().map(ToString::to_string),
+        pod: tenancy.pod.clone(),
+        node: tenancy.node.as_ref().map(ToString::to_string),
+        state: Some(state(tenancy)),
+        evidence: endpoint_words(tenancy, question),
+        ..identity
+    }
+}
+
+fn of_front(identity: Identity, front: &Front, question: &Question, index: &Index) -> Identity {
+    let mut identity = identity;
+    let address = question.event.remote;
+    let kind = match &front.via {
+        Via::ClusterIp => "the cluster IP",
+        Via::ExternalIp => "an external IP",
+        Via::NodePort(_) => "a node port",
+    };
+    identity.says(format!("{address} is {kind} of {}", front.service));
+    let number = front
+        .port
+        .as_ref()
+        .map_or(address.port(), |(_, number)| *number);
+    let port = PortRef::Number(number);
+    identity.of_service(&front.service, Some(&port), index, question.at)
+}
+
+fn of_route(question: &Question, index: &Index) -> Identity {
+    let mut identity = Identity::default();
+    let Some(request) = question.request else {
+        return identity;
+    };
+    let Some(routed) = index.route(&asked(request, question.class), question.at) else {
+        return identity;
+    };
+    let kind = match routed.kind {
+        Kind::HttpRoute => "HTTPRoute",
+        Kind::GrpcRoute => "GRPCRoute",
+        Kind::Ingress | Kind::Pod | Kind::Slice | Kind::Service | Kind::Node => "Ingress",
+    };
+    let leads = if routed.certain { "leads" } else { "may lead" };
+    let what = if routed.default {
+        "the default backend of "
+    } else {
+        ""
+    };
+    if let Some(backend) = routed.backend() {
+        let to = &backend.service;
+        identity.says(format!("{what}{kind} {} {leads} to {to}", routed.route));
+        identity = if routed.certain {
+            identity.of_service(to, backend.port.as_ref(), index, question.at)
+        } else {
+            // A guess gives no names.
+            identity
+        };
+    }
+    identity.route = Some(routed);
+    identity
+}
+
+fn asked<'a>(request: &'a Request, class: Option<&'a str>) -> Asked<'a> {
+    Asked {
+        host: request.host.as_deref(),
+        path: &request.path,
+        method: Some(&request.method)
+            .filter(|method| !method.is_empty())
+            .map(String::as_str),
+        class,
+    }
+}
+
+fn state(tenancy: &Tenancy) -> State {
+    match tenancy.standing {
+        Standing::Later(_) => State::Later,
+        Standing::Gone(_) if tenancy.moved.is_some() => State::Moved,
+        Standing::Gone(_) => State::Gone,
+        Standing::Held if tenancy.health.terminating => State::Terminating,
+        Standing::Held if tenancy.health.ready => State::Ready,
+        Standing::Held => State::NotReady,
+    }
+}
+
+fn endpoint_words(tenancy: &Tenancy, question: &Question) -> Vec<String> {
+    let (address, at) = (question.event.remote, question.at);
+    let who = tenancy.pod.as_ref().map_or_else(
+        || format!("endpoint {}", address.ip()),
+        |pod| format!("pod {}", pod.name),
+    );
+    let service = tenancy.service.as_ref();
+    let service = service.map_or("no Service".to_owned(), ToString::to_string);
+    let mut words = Vec::new();
+    match tenancy.standing {
+        Standing::Held if tenancy.health.terminating => {
+            words.push(format!(
+                "{who} is terminating since {}",
+                since(tenancy.since, at)
+            ));
+        }
+        Standing::Held if !tenancy.health.ready => {
+            words.push(format!(
+                "{who} is not ready since {}",
+                since(tenancy.since, at)
+            ));
+        }
+        Standing::Held => {}
+        Standing::Gone(until) => {
+            let now = tenancy.moved.as_ref();
+            let now = now.map_or("to nobody".to_owned(), |pod| format!("to pod {}", pod.name));
+            let until = since(until, at);
+            let ip = address.ip();
+            words.push(format!(
+                "{ip} belonged to {who} until {until} before, now {now}"
+            ));
+        }
+        Standing::Later(from) => {
+            let ip = address.ip();
+            let after = ago(at, from.at);
+            words.push(format!(
+                "{ip} was told to be {who} of {service} {after} after"
+            ));
+        }
+    }
+    if let Some(next) = &tenancy.next {
+        let after = ago(at, next.at.at);
+        let became = match next.health {
+            None => "left the endpoints",
+            Some(health) if health.terminating => "was told to be terminating",
+            Some(health) if health.ready => "became ready",
+            Some(_) => "was told to be not ready",
+        };
+        words.push(format!("{who} {became} {after} after"));
+    }
+    words.extend(port_words(tenancy, &service, question));
+    if tenancy.picked == Picked::Guess {
+        let others: Vec<String> = tenancy.others.iter().map(ToString::to_string).collect();
+        words.push(format!(
+            "{address} is an endpoint of {} as well",
+            others.join(", ")
+        ));
+    }
+    words
+}
+
+fn port_words(tenancy: &Tenancy, service: &str, question: &Question) -> Option<String> {
+    let (port, at) = (question.event.remote.port(), question.at);
+    match &tenancy.port {
+        PortOf::Named(_) | PortOf::Any => None,
+        PortOf::Former { until, .. } => {
+            let until = since(*until, at);
+            Some(format!(
+                "{port} was the port of {service} until {until} before"
+            ))
+        }
+        PortOf::Coming { from, .. } => {
+            let after = ago(at, from.at);
+            Some(format!("{port} became the port of {service} {after} after"))
+        }
+        PortOf::Other => Some(format!("{port} is no port of the endpoints of {service}")),
+    }
+}
+
+fn service_words(name: &Name, port: Option<&PortRef>, then: &ServiceThen, at: Timestamp) -> String {
+    match then.standing {
+        None => return format!("Service {name} does not exist"),
+        Some(Standing::Gone(until)) => {
+            return format!("Service {name} was deleted {} before", since(until, at));
+        }
+        Some(Standing::Held | Standing::Later(_)) => {}
+    }
+    if let Some(outside) = then.external_name() {
+        return format!("Service {name} stands for {outside}");
+    }
+    if then.port == PortThen::Missing {
+        let port = match port {
+            Some(PortRef::Number(number)) => number.to_string(),
+            Some(PortRef::Name(name)) => name.to_string(),
+            None => String::new(),
+        };
+        return format!("Service {name} has no port {port}");
+    }
+    let numbers = then.numbers;
+    let since = then.emptied.map_or(String::new(), |emptied| {
+        format!(" since {}", since(emptied, at))
+    });
+    format!(
+        "Service {name} has {} ready endpoints{since}, {} terminating, {} not ready",
+        numbers.ready, numbers.terminating, numbers.not_ready
+    )
+}
+
+/// How long before a time something began.
+fn since(since: Since, at: Timestamp) -> String {
+    let least = if since.exact { "" } else { "at least " };
+    format!("{least}{}", ago(since.at, at))
+}
+
+fn ago(from: Timestamp, to: Timestamp) -> String {
+    span(to.duration_since(from).unsigned_abs())
+}
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;
