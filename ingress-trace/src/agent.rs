@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -27,6 +27,11 @@ use crate::watched::Watched;
 const DRAIN: Duration = Duration::from_millis(25);
 /// How often targets, counts and losses are looked at.
 const REFRESH: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether a pod or a container has begun.
+const ARRIVALS: Duration = Duration::from_millis(100);
+/// How long the API may take to tell this node's pods before processes stand in for them.
+const API_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Scrapes that may wait at once.
 const ASKED: usize = 16;
@@ -65,6 +70,10 @@ pub async fn run(options: Options) -> Result<()> {
         Targets { no_kube: true, .. } => None,
         targets => Link::open(targets.kubeconfig.as_deref(), &node)?,
     };
+    ensure!(
+        cluster.is_some() || !options.targets.needs_kube(),
+        "--pod and --ingress-selector need the Kubernetes API: name a kubeconfig with --kubeconfig"
+    );
     let (fresh, mut asked) = mpsc::channel(ASKED);
     let shown = Shown {
         fresh: Some(fresh),
@@ -80,19 +89,22 @@ pub async fn run(options: Options) -> Result<()> {
     // Seconds of the verifier's work: meanwhile the page answers that it is not ready.
     let watched = {
         let (targets, capture) = (options.targets.clone(), options.capture.clone());
-        tokio::task::spawn_blocking(move || watch(&targets, &capture, &environment))
-            .await
-            .context("the loading thread ended")??
+        let node = cluster.is_some().then(|| node.clone());
+        tokio::task::spawn_blocking(move || {
+            watch(&targets, &capture, &environment, node.as_deref())
+        })
+        .await
+        .context("the loading thread ended")??
     };
     let line = Line::new(&options.capture, node, Arc::clone(&shown.metrics));
     if cluster.is_none() && !options.targets.no_kube {
         shown.metrics.kube(Report::unconfigured());
     }
-    shown.ready.store(true, Ordering::Relaxed);
     let result = Agent {
         watched,
         line,
         cluster,
+        began: Instant::now(),
         shown,
         out: options.out,
     }
@@ -105,15 +117,20 @@ pub async fn run(options: Options) -> Result<()> {
     result
 }
 
-/// Loads the programs and attaches to the targets that are there.
+/// Loads the programs and attaches to the targets that are there; those of `node` that the API is to
+/// tell come later.
 fn watch(
     targets: &Targets,
     capture: &Capture,
     environment: &preflight::Environment,
+    node: Option<&str>,
 ) -> Result<Watched> {
     let roots = Roots::detect(Path::new("/proc"))?;
     let selection = targets.selection();
-    let finder = Finder::new(&selection, roots.clone())?;
+    let mut finder = Finder::new(&selection, roots.clone())?;
+    if let Some(node) = node {
+        finder.await_pods(node);
+    }
     let settings = Settings {
         http: !capture.no_http,
         slow: capture.slow,
@@ -131,6 +148,7 @@ struct Agent {
     watched: Watched,
     line: Line,
     cluster: Option<Link>,
+    began: Instant,
     shown: Shown,
     out: Out,
 }
@@ -139,16 +157,20 @@ impl Agent {
     async fn work(mut self, stop: &mut Stop, asked: &mut Asked) -> Result<()> {
         let mut drain = ticks(DRAIN);
         let mut refresh = ticks(REFRESH);
+        let mut arrivals = ticks(ARRIVALS);
         self.count()?;
         loop {
             tokio::select! {
                 biased;
                 () = stop.wait() => break,
                 _ = refresh.tick() => {
-                    if let Err(error) = self.watched.refresh(false) {
-                        tracing::warn!(error = format!("{error:#}"), "failed to refresh targets");
-                    }
+                    self.refresh();
                     self.count()?;
+                }
+                _ = arrivals.tick() => {
+                    if self.watched.arrived() {
+                        self.refresh();
+                    }
                 }
                 Some(done) = asked.recv() => {
                     self.count()?;
@@ -167,13 +189,33 @@ impl Agent {
         self.out.end()
     }
 
+    fn refresh(&mut self) {
+        if let Err(error) = self.watched.refresh(false) {
+            tracing::warn!(error = format!("{error:#}"), "failed to refresh targets");
+        }
+    }
+
     /// Takes what the cluster told, and says whether all of it is of interest.
     fn learn(&mut self) {
-        let Some(cluster) = &mut self.cluster else {
-            return;
-        };
-        cluster.want(self.watched.any(), std::time::Instant::now());
-        while cluster.take().is_some() {}
+        if let Some(cluster) = &mut self.cluster {
+            let finder = self.watched.finder();
+            cluster.want(finder.has_ingress(), std::time::Instant::now());
+            let mut changed = false;
+            while let Some(learnt) = cluster.take() {
+                changed |= finder.learn(&learnt.update);
+            }
+            if finder.awaits() && self.began.elapsed() > API_PATIENCE {
+                tracing::warn!("the API does not tell this node's pods: watching processes");
+                finder.fall_back();
+                changed = true;
+            }
+            if changed {
+                self.refresh();
+            }
+        }
+        if !self.watched.finder().awaits() {
+            self.shown.ready.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Takes what waits in the ring, and gives the findings that are settled at `now`.

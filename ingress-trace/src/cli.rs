@@ -148,6 +148,11 @@ impl Cli {
 }
 
 impl Targets {
+    /// Whether something is asked for that only the API knows.
+    pub fn needs_kube(&self) -> bool {
+        !self.pod.is_empty() || !self.ingress_selector.is_empty()
+    }
+
     /// What the finder is to follow.
     pub fn selection(&self) -> Selection {
         Selection {

@@ -6,7 +6,8 @@ use super::pin::Pin;
 use super::pods::{Pods, Rules};
 use super::{Found, Roots, Selection, Skipped, Target, discover};
 use crate::cause::taxonomy::Controller;
-use crate::cluster::object::{Name, Pod};
+use crate::cluster::Update;
+use crate::cluster::object::{Kind, Name, Object, Pod};
 
 /// What is known of the API's pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,29 @@ impl Finder {
     /// Forgets a pod.
     pub fn delete_pod(&mut self, name: &Name) -> bool {
         self.pods.delete(name)
+    }
+
+    /// Whether the API has yet to tell this node's pods.
+    pub fn awaits(&self) -> bool {
+        self.cluster == Cluster::Awaited
+    }
+
+    /// Takes what the API told, as far as it is of pods.
+    pub fn learn(&mut self, update: &Update) -> bool {
+        fn pod(object: &Object) -> Option<&Pod> {
+            match object {
+                Object::Pod(pod) => Some(pod),
+                _ => None,
+            }
+        }
+        match update {
+            Update::Apply(object) => pod(object).is_some_and(|pod| self.apply_pod(pod)),
+            Update::Delete(Kind::Pod, name) => self.delete_pod(name),
+            Update::Replace(Kind::Pod, objects) => {
+                self.replace_pods(objects.iter().filter_map(pod))
+            }
+            Update::Delete(..) | Update::Replace(..) => false,
+        }
     }
 
     /// Whether something is watched for whose sake the API is to be asked for more: an ingress pod
