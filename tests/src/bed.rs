@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
@@ -55,6 +56,8 @@ pub struct Bed {
     tag: String,
     cgroup: PathBuf,
     folder: PathBuf,
+    /// Cgroups that tests made for hosts.
+    homes: Mutex<Vec<(Host, PathBuf)>>,
 }
 
 impl Bed {
@@ -68,6 +71,7 @@ impl Bed {
             tag,
             cgroup,
             folder,
+            homes: Mutex::default(),
         };
         bed.build()
             .context("failed to build the test bed (needs root)")?;
@@ -125,7 +129,23 @@ impl Bed {
 
     /// The host's cgroup folder.
     pub fn cgroup(&self, host: Host) -> PathBuf {
-        self.cgroup.join(format!("pod-{}", host.name()))
+        let homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
+        let home = homes.iter().rev().find(|(one, _)| *one == host);
+        home.map_or_else(
+            || self.cgroup.join(format!("pod-{}", host.name())),
+            |(_, home)| home.clone(),
+        )
+    }
+
+    /// From now on processes of the host start in this cgroup, which is below [`Bed::root`].
+    pub fn settle(&self, host: Host, home: PathBuf) {
+        let mut homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
+        homes.push((host, home));
+    }
+
+    /// The cgroup that holds all of its cgroups.
+    pub fn root(&self) -> &Path {
+        &self.cgroup
     }
 
     /// A folder for configurations and logs.

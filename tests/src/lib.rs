@@ -23,6 +23,7 @@ pub mod https;
 pub mod kernel;
 pub mod kube_client;
 pub mod kubeconfig;
+pub mod kubelet;
 pub mod log;
 pub mod metrics;
 pub mod netns;
