@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use tests::backends::Behavior;
 use tests::fake_api::{FOREVER, FakeApi, Fault, Order, Verb};
 use tests::kube_client::{KubeClient, Next};
-use tests::objects;
+use tests::{objects, shop};
 
 const PODS: &str = "/api/v1/pods";
 const SOON: Duration = Duration::from_millis(300);
@@ -270,5 +271,35 @@ fn only_good_tokens_are_let_in_and_every_request_is_on_record() -> Result<()> {
         asked.iter().map(|one| one.bytes).sum::<u64>()
     );
     assert!(asked[1].bytes > json!({}).to_string().len() as u64);
+    Ok(())
+}
+
+#[test]
+fn the_shop_has_a_service_for_every_backend_of_the_bed() -> Result<()> {
+    let fake = shop::api()?;
+    let client = KubeClient::new(fake.address(), None, "")?;
+    let slices = client
+        .get("/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices")?
+        .success()?;
+    let ingress = "/apis/networking.k8s.io/v1/namespaces/shop/ingresses/shop";
+    let ingress = client.get(ingress)?.success()?;
+    let paths = &ingress["spec"]["rules"][0]["http"]["paths"];
+    for behavior in Behavior::ALL {
+        let endpoint = behavior.endpoint();
+        let items = slices["items"].as_array().into_iter().flatten();
+        let owners = items.filter(|slice| {
+            slice["endpoints"][0]["addresses"][0] == endpoint.ip().to_string()
+                && slice["ports"][0]["port"] == endpoint.port()
+        });
+        let owners = owners.map(|slice| &slice["metadata"]["labels"]["kubernetes.io/service-name"]);
+        assert_eq!(owners.collect::<Vec<_>>(), [behavior.word()]);
+        let path = format!("/{}", behavior.word());
+        let mut routes = paths.as_array().into_iter().flatten();
+        let route = routes.find(|route| route["path"] == path);
+        let service = route.map(|route| &route["backend"]["service"]["name"]);
+        assert_eq!(service, Some(&json!(behavior.word())));
+        let service = format!("/api/v1/namespaces/shop/services/{}", behavior.word());
+        assert_eq!(client.get(&service)?.status, 200);
+    }
     Ok(())
 }

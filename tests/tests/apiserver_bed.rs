@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tests::apiserver::{ApiServer, FOLLOWS};
 use tests::kube_client::Next;
-use tests::{objects, process, wait};
+use tests::{objects, process, shop, wait};
 
 const NODE: &str = "n1";
 
@@ -113,6 +113,27 @@ fn routes_of_both_apis_are_accepted() -> Result<()> {
 }
 
 #[test]
+fn the_shop_is_what_the_controllers_would_make_of_it() -> Result<()> {
+    let server = ApiServer::shared()?;
+    let (made, given): (Vec<Value>, Vec<Value>) = shop::objects()
+        .into_iter()
+        .partition(|object| object["kind"] == "EndpointSlice");
+    let place = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": shop::NAME}});
+    server.apply(&place)?;
+    server.await_account(shop::NAME)?;
+    server.apply_all(&given)?;
+    for slice in made {
+        let name = &slice["metadata"]["labels"]["kubernetes.io/service-name"];
+        let name = name.as_str().context("a slice of no Service")?;
+        let endpoint = &slice["endpoints"][0];
+        let address = endpoint["addresses"][0].as_str();
+        let wanted: Vec<_> = address.map(|ip| (ip, true, false)).into_iter().collect();
+        server.await_endpoints(shop::NAME, name, &wanted)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn the_agents_account_may_do_what_deploy_grants_and_nothing_else() -> Result<()> {
     let server = ApiServer::shared()?;
     let folder = Folder::new()?;
@@ -139,13 +160,8 @@ fn the_agents_account_may_do_what_deploy_grants_and_nothing_else() -> Result<()>
         }
     }
     // Nothing of that name: 404 is what somebody gets who may ask.
-    let single = [
-        "/api/v1/namespaces/default/pods/none".to_owned(),
-        group("apps", "namespaces/default/replicasets/none"),
-    ];
-    for path in single {
-        assert_eq!(agent.get(&path)?.status, 404, "{path}");
-    }
+    let none = agent.get("/api/v1/namespaces/default/pods/none")?;
+    assert_eq!(none.status, 404);
     let denied = [
         "/api/v1/secrets".to_owned(),
         "/api/v1/configmaps".to_owned(),
@@ -153,6 +169,7 @@ fn the_agents_account_may_do_what_deploy_grants_and_nothing_else() -> Result<()>
         "/api/v1/namespaces/default/services/kubernetes".to_owned(),
         "/api/v1/namespaces/default/pods/none/log".to_owned(),
         group("apps", "replicasets"),
+        group("apps", "namespaces/default/replicasets/none"),
         group("apps", "deployments"),
     ];
     for path in denied {

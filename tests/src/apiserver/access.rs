@@ -135,7 +135,7 @@ impl ApiServer {
 /// base64url without padding as the base64 that openssl reads.
 fn padded(text: &str) -> String {
     let mut text = text.replace('-', "+").replace('_', "/");
-    while text.len() % 4 != 0 {
+    while !text.len().is_multiple_of(4) {
         text.push('=');
     }
     text

@@ -43,22 +43,15 @@ impl ApiServer {
         let name = format!("{word}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))?;
         let namespace = Namespace { server: self, name };
-        let account = format!(
-            "/api/v1/namespaces/{}/serviceaccounts/default",
-            namespace.name
-        );
-        wait::holds("the namespace's account", FOLLOWS, || {
-            let answer = self.admin().get(&account);
-            answer.is_ok_and(|answer| answer.status == 200)
-        })?;
+        self.await_account(namespace.name())?;
         Ok(namespace)
     }
 
-    /// Waits until the controllers have begun: they give the default namespace its account.
-    pub(super) fn await_controllers(&self) -> Result<()> {
-        let account = "/api/v1/namespaces/default/serviceaccounts/default";
-        wait::holds("the controllers", super::START, || {
-            let answer = self.admin().get(account);
+    /// Waits until pods can be made in a namespace: the controllers have given it its account.
+    pub fn await_account(&self, namespace: &str) -> Result<()> {
+        let account = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
+        wait::holds("the namespace's account", super::START, || {
+            let answer = self.admin().get(&account);
             answer.is_ok_and(|answer| answer.status == 200)
         })
     }

@@ -22,7 +22,7 @@ pub use access::Access;
 pub use cluster::{Namespace, Slice};
 
 /// How long a start may take on a busy machine.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 /// How long controllers may take to follow.
 pub const FOLLOWS: Duration = Duration::from_secs(30);
 
@@ -110,7 +110,7 @@ impl ApiServer {
             _etcd: etcd,
             _scratch: scratch,
         };
-        server.await_controllers()?;
+        server.await_account("default")?;
         Ok(server)
     }
 
