@@ -167,17 +167,17 @@ impl KubeClient {
         kind: &str,
         body: &[u8],
     ) -> Result<()> {
-        let mut request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\n",
-            self.address
-        );
-        if !self.token.is_empty() {
-            request.push_str(&format!("Authorization: Bearer {}\r\n", self.token));
-        }
-        request.push_str(&format!(
-            "Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+        let user = if self.token.is_empty() {
+            String::new()
+        } else {
+            format!("Authorization: Bearer {}\r\n", self.token)
+        };
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\n{user}\
+             Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            self.address,
             body.len()
-        ));
+        );
         let mut bytes = request.into_bytes();
         bytes.extend_from_slice(body);
         let stream = connection.stream.get_mut();

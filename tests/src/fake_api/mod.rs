@@ -143,7 +143,7 @@ impl Shared {
 
     /// Waits until the server goes down.
     fn stall(&self) {
-        self.pause(Duration::from_secs(86_400));
+        self.pause(Duration::from_hours(24));
     }
 }
 
@@ -254,7 +254,7 @@ impl FakeApi {
         self.script(|state| {
             state
                 .faults
-                .retain(|(target, ..)| target.resource != resource)
+                .retain(|(target, ..)| target.resource != resource);
         });
     }
 

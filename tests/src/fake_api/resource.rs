@@ -73,7 +73,10 @@ impl Resource {
         path
     }
 
-    /// By plural: a test that misspells it must not pass.
+    /// By plural.
+    ///
+    /// # Panics
+    /// There is none: a test that misspells it must not pass.
     pub fn named(plural: &str) -> &'static Self {
         let found = RESOURCES.iter().find(|resource| resource.plural == plural);
         found.unwrap_or_else(|| panic!("the stand-in has no resource {plural}"))
