@@ -32,6 +32,7 @@ pub mod objects;
 pub mod planes;
 pub mod process;
 pub mod response;
+pub mod scratch;
 pub mod shop;
 pub mod tls;
 pub mod wait;

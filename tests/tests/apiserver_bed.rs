@@ -1,13 +1,16 @@
 //! The real API server itself: the controllers follow what a test says of pods, the manifests of
 //! `deploy/` give the agent its rights and no others, tokens end, and old revisions are gone.
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tests::apiserver::{ApiServer, FOLLOWS};
-use tests::kube_client::Next;
-use tests::{objects, process, shop, wait};
+use tests::fake_api::FakeApi;
+use tests::kube_client::{KubeClient, Next};
+use tests::scratch::Scratch;
+use tests::{objects, shop, wait};
 
 const NODE: &str = "n1";
 
@@ -33,22 +36,6 @@ fn cart(server: &ApiServer, namespace: &str) -> Result<()> {
     ])?;
     let both = [("10.1.0.5", true, false), ("10.1.0.6", true, false)];
     server.await_endpoints(namespace, "cart", &both)
-}
-
-struct Folder(std::path::PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self> {
-        let folder = std::env::temp_dir().join(tests::bed::tag());
-        std::fs::create_dir_all(&folder).context("failed to create a folder")?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]
@@ -133,12 +120,101 @@ fn the_shop_is_what_the_controllers_would_make_of_it() -> Result<()> {
     Ok(())
 }
 
+/// What a client sees of these paths: status, reason of a failure, kind and names.
+fn seen(client: &KubeClient, paths: &[String]) -> Result<Vec<Value>> {
+    let answers = paths.iter().map(|path| client.get(path));
+    let briefs = answers.map(|answer| {
+        let (status, body) = answer.and_then(|answer| Ok((answer.status, answer.json()?)))?;
+        let items = body["items"].as_array().into_iter().flatten();
+        let items: Vec<_> = items
+            .map(|item| json!([item["metadata"]["name"], item.get("kind")]))
+            .collect();
+        Ok(json!([
+            status,
+            body["reason"],
+            body["kind"],
+            body["metadata"]["name"],
+            items
+        ]))
+    });
+    briefs.collect()
+}
+
+#[test]
+fn the_stand_in_says_what_the_real_one_says() -> Result<()> {
+    let server = ApiServer::shared()?;
+    let namespace = server.namespace("same")?;
+    let name = namespace.name();
+    let fake = FakeApi::start()?;
+    let stand_in = KubeClient::new(fake.address(), None, "")?;
+    let clients = [server.admin(), &stand_in];
+    let ports = [("http", 80, json!(8080))];
+    let service = |word: &str| objects::service(name, word, None, &ports);
+    let there = [
+        objects::node(NODE),
+        pod(name, "cart-0", 5),
+        service("a"),
+        service("b"),
+        service("c"),
+    ];
+    server.apply_all(&there)?;
+    fake.apply_all(there)?;
+    let core = format!("/api/v1/namespaces/{name}");
+    let services = format!("{core}/services");
+    let paths = [
+        services.clone(),
+        format!("{services}?limit=2"),
+        format!("{services}?fieldSelector=metadata.name%3Db"),
+        format!("{services}/a"),
+        format!("{services}/none"),
+        format!("{core}/pods?fieldSelector=spec.nodeName%3Dn1"),
+        format!("{core}/pods?fieldSelector=spec.nodeName%3Dn2"),
+        format!("{core}/pods?labelSelector=app%3Dcart"),
+        format!("{core}/pods?labelSelector=app!%3Dcart"),
+        format!("/apis/discovery.k8s.io/v1/namespaces/{name}/endpointslices"),
+    ];
+    let (real, fake_one) = (seen(clients[0], &paths)?, seen(clients[1], &paths)?);
+    for (path, (real, fake_one)) in paths.iter().zip(real.iter().zip(&fake_one)) {
+        assert_eq!(real, fake_one, "{path}");
+    }
+    let mut told = Vec::new();
+    let all = "watch=true&allowWatchBookmarks=true&sendInitialEvents=true\
+               &resourceVersionMatch=NotOlderThan";
+    let mut watches = Vec::new();
+    for client in clients {
+        watches.push(client.watch(&format!("{services}?{all}"))?);
+    }
+    server.apply(&service("d"))?;
+    fake.apply(service("d"))?;
+    let mut changed = service("d");
+    changed["spec"]["ports"][0]["port"] = json!(81);
+    server.apply(&changed)?;
+    fake.apply(changed)?;
+    server.delete("services", name, "d")?;
+    fake.delete("services", name, "d")?;
+    for watch in &mut watches {
+        told.push((0..7).map(|_| watch.brief()).collect::<Vec<_>>());
+    }
+    let expected = [
+        "ADDED a",
+        "ADDED b",
+        "ADDED c",
+        "BOOKMARK",
+        "ADDED d",
+        "MODIFIED d",
+        "DELETED d",
+    ];
+    assert_eq!(told[0], expected);
+    assert_eq!(told[1], expected);
+    Ok(())
+}
+
 #[test]
 fn the_agents_account_may_do_what_deploy_grants_and_nothing_else() -> Result<()> {
     let server = ApiServer::shared()?;
-    let folder = Folder::new()?;
+    let folder = Scratch::new()?;
     server.install_gateway_api()?;
-    let access = server.agent_access(&folder.0)?;
+    let access = server.agent_access(folder.path())?;
     let agent = server.agent_client(&access)?;
     let group = |name: &str, rest: &str| format!("/apis/{name}/v1/{rest}");
     let granted = [
@@ -207,8 +283,8 @@ fn the_manifests_of_deploy_are_accepted() -> Result<()> {
 #[test]
 fn a_token_ends_and_the_next_one_is_good() -> Result<()> {
     let server = ApiServer::shared()?;
-    let folder = Folder::new()?;
-    let access = server.agent_access(&folder.0)?;
+    let folder = Scratch::new()?;
+    let access = server.agent_access(folder.path())?;
     let life = Duration::from_secs(2);
     access.set_token(&server.short_token(life)?)?;
     let short = server.agent_client(&access)?;
@@ -262,32 +338,27 @@ fn a_watch_from_before_a_compaction_and_a_restart_is_told_that_it_is_too_old() -
 
 #[test]
 fn nothing_of_a_server_stays() -> Result<()> {
-    let before = children();
     let server = ApiServer::start()?;
-    let own: Vec<u32> = children()
-        .into_iter()
-        .filter(|id| !before.contains(id))
-        .collect();
-    assert_eq!(own.len(), 3, "{own:?}");
-    let folder = server.kubeconfig();
+    let kubeconfig = server.kubeconfig();
+    let folder = kubeconfig.parent().context("no folder")?;
+    assert_eq!(naming(folder)?.len(), 3);
     drop(server);
+    assert_eq!(naming(folder)?, [0; 0]);
     assert!(!folder.exists());
-    assert!(!own.into_iter().any(process::alive));
     Ok(())
 }
 
-/// Processes that this one has started and that still live.
-fn children() -> Vec<u32> {
-    let tasks = std::fs::read_dir("/proc/self/task")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    let ids: Vec<u32> = lists
-        .flat_map(|list| {
-            let ids = list.split_whitespace().filter_map(|id| id.parse().ok());
-            ids.collect::<Vec<_>>()
-        })
-        .collect();
-    ids
+/// Processes whose command line names the folder.
+fn naming(folder: &Path) -> Result<Vec<u32>> {
+    let folder = folder.display().to_string();
+    let all = std::fs::read_dir("/proc").context("failed to read /proc")?;
+    let ids = all.flatten().filter_map(|entry| {
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        // Gone since it was listed, or a thread of the kernel.
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        String::from_utf8_lossy(&line)
+            .contains(&folder)
+            .then_some(id)
+    });
+    Ok(ids.collect())
 }

@@ -13,7 +13,8 @@ use anyhow::{Context, Result, ensure};
 use crate::kube_client::KubeClient;
 use crate::kubeconfig::{self, User};
 use crate::process::Process;
-use crate::{agent, apiserver_place, bed, tools, wait};
+use crate::scratch::Scratch;
+use crate::{agent, apiserver_place, tools, wait};
 
 mod access;
 mod cluster;
@@ -43,16 +44,6 @@ pub struct ApiServer {
     server: Mutex<Option<Process>>,
     _etcd: Process,
     _scratch: Scratch,
-}
-
-/// A folder that goes with its owner.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What fails is swept by the next bed.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 static SHARED: Mutex<Option<Arc<ApiServer>>> = Mutex::new(None);
@@ -85,9 +76,8 @@ impl ApiServer {
             "no API server at {}: ./dev setup builds it",
             program.display()
         );
-        let folder = std::env::temp_dir().join(bed::tag());
-        let scratch = Scratch(folder.clone());
-        fs::create_dir_all(&folder).context("failed to create scratch folder")?;
+        let scratch = Scratch::new()?;
+        let folder = scratch.path().to_owned();
         access::keys(&folder)?;
         let (address, etcd_address) = (agent::free_address()?, agent::free_address()?);
         let etcd = start_etcd(&program, &folder, etcd_address)?;
