@@ -96,10 +96,14 @@ impl Agent {
 
     /// Starts it with these arguments; returns once it is ready.
     pub fn start_with(folder: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_by(Command::new(program()?), folder, arguments)
+    }
+
+    /// The same by a command that becomes the agent.
+    pub fn start_by(mut command: Command, folder: &Path, arguments: &[&str]) -> Result<Self> {
         let listen = free_address()?;
         let errors = folder.join(format!("agent-{}.log", listen.port()));
         let log = File::create(&errors).context("failed to create the agent's log")?;
-        let mut command = Command::new(program()?);
         command
             .arg("run")
             .args(arguments)

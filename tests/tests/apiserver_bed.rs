@@ -281,6 +281,33 @@ fn the_manifests_of_deploy_are_accepted() -> Result<()> {
 }
 
 #[test]
+fn a_program_in_a_pod_finds_the_api_and_is_the_agents_account() -> Result<()> {
+    let server = ApiServer::shared()?;
+    let scratch = Scratch::new()?;
+    let access = server.agent_access(scratch.path())?;
+    let kubectl = |arguments: &[&str]| -> Result<String> {
+        let mut command = access.in_pod(server.program());
+        command.env("HOME", scratch.path());
+        let output = command.arg("kubectl").args(arguments).output();
+        let output = output.context("failed to run unshare")?;
+        let told = [output.stdout, output.stderr].concat();
+        Ok(String::from_utf8_lossy(&told).trim().to_owned())
+    };
+    assert_eq!(
+        kubectl(&[
+            "auth",
+            "whoami",
+            "-o",
+            "jsonpath={.status.userInfo.username}"
+        ])?,
+        "system:serviceaccount:ingress-trace:ingress-trace"
+    );
+    assert_eq!(kubectl(&["auth", "can-i", "list", "pods"])?, "yes");
+    assert_eq!(kubectl(&["auth", "can-i", "list", "secrets"])?, "no");
+    Ok(())
+}
+
+#[test]
 fn a_token_ends_and_the_next_one_is_good() -> Result<()> {
     let server = ApiServer::shared()?;
     let folder = Scratch::new()?;

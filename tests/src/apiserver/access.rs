@@ -1,6 +1,7 @@
 //! Who may do what at the real API server: `deploy/` in, the agent's account with exactly those
 //! rights out, and its tokens: given by TokenRequest, rotated as a kubelet does, or about to expire.
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -36,24 +37,53 @@ pub fn keys(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The agent's access: a kubeconfig that names a token's file.
+/// What a kubelet mounts, into a pod of its own: a folder in, the program in that pod out. The
+/// mounts are the program's alone, and go with it.
+const MOUNT: &str = r#"
+place=/run/secrets/kubernetes.io/serviceaccount
+mount -t tmpfs none /run
+mkdir -p $place
+mount --bind "$1" $place
+shift
+exec "$@"
+"#;
+
+/// The agent's access: what a kubelet mounts (token, authority, namespace), and a kubeconfig that
+/// names the token's file.
 pub struct Access {
     /// For `--kubeconfig`.
     pub kubeconfig: PathBuf,
-    token_file: PathBuf,
+    mounted: PathBuf,
+    address: SocketAddr,
 }
 
 impl Access {
     /// Replaces the token as a kubelet does, at once and whole.
     pub fn set_token(&self, token: &str) -> Result<()> {
-        let part = self.token_file.with_extension("part");
+        let part = self.mounted.join("part");
         fs::write(&part, token).context("failed to write the token")?;
-        fs::rename(&part, &self.token_file).context("failed to replace the token")
+        fs::rename(&part, self.token_file()).context("failed to replace the token")
+    }
+
+    fn token_file(&self) -> PathBuf {
+        self.mounted.join("token")
+    }
+
+    /// Runs the program as in a pod: with the API's environment, and the account's files where a
+    /// kubelet mounts them. Needs root; the program sees an empty /run but for them.
+    pub fn in_pod(&self, program: &Path) -> Command {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--", "sh", "-eu", "-c", MOUNT, "sh"]);
+        command.arg(&self.mounted).arg(program);
+        command.env("KUBERNETES_SERVICE_HOST", self.address.ip().to_string());
+        command.env("KUBERNETES_SERVICE_PORT", self.address.port().to_string());
+        command.env_remove("KUBECONFIG");
+        command
     }
 
     /// The token that is there now.
     pub fn token(&self) -> Result<String> {
-        fs::read_to_string(&self.token_file).context("failed to read the token")
+        fs::read_to_string(self.token_file()).context("failed to read the token")
     }
 }
 
@@ -65,12 +95,19 @@ impl ApiServer {
         }
         let access = Access {
             kubeconfig: folder.join("agent.kubeconfig"),
-            token_file: folder.join("agent.token"),
+            mounted: folder.join("serviceaccount"),
+            address: self.address(),
         };
+        fs::create_dir_all(&access.mounted).context("failed to create the account's folder")?;
         access.set_token(&self.agent_token()?)?;
+        let authority = access.mounted.join("ca.crt");
+        fs::copy(self.authority(), &authority).context("failed to copy the authority")?;
+        let namespace = access.mounted.join("namespace");
+        fs::write(namespace, ACCOUNT.0).context("failed to write the namespace")?;
         let server = format!("https://{}", self.address());
-        let user = User::TokenFile(&access.token_file);
-        let text = kubeconfig::text(&server, Some(&self.authority()), &user);
+        let token_file = access.token_file();
+        let user = User::TokenFile(&token_file);
+        let text = kubeconfig::text(&server, Some(&authority), &user);
         fs::write(&access.kubeconfig, text).context("failed to write the kubeconfig")?;
         Ok(access)
     }

@@ -124,6 +124,11 @@ impl ApiServer {
         self.folder.join("admin.kubeconfig")
     }
 
+    /// The program; `kubectl` is its first argument for kubectl.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Runs kubectl as somebody who may do everything: its output, or what it complains of.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.program);
