@@ -227,8 +227,9 @@ fn open(pid: u32) -> BTreeSet<u64> {
 /// Leaves it no descriptor: it gets none beyond the lowest that is free.
 fn fill(pid: u32) -> Result<()> {
     let open = open(pid);
-    let free = (0..).find(|number| !open.contains(number)).unwrap_or(0);
-    limit(pid, free)
+    let mut numbers = 0..=u64::try_from(open.len())?;
+    let free = numbers.find(|number| !open.contains(number));
+    limit(pid, free.context("more open than there are")?)
 }
 
 /// How many it may have open before and after that.

@@ -96,13 +96,12 @@ impl Life {
     }
 }
 
-/// What may be told before it is learnt to be the controller's own, under constant traffic of TLS
-/// clients: nothing that a client is said to have seen, but for traces that Envoy sends from the
-/// threads which serve them. See the known limits in ARCHITECTURE.md.
+/// Traces that Envoy sends from the threads which serve clients: see the known limits in
+/// ARCHITECTURE.md. What they are taken for is another client's then.
 fn unlearnt(plane: Plane, alarm: &Finding) -> bool {
     let port = f64::from(checks::gone().port());
-    let traces = plane == Plane::Envoy && alarm.number("/backend/port") == Some(port);
-    traces || alarm.text("/client_visible") != "yes"
+    let traces = alarm.number("/backend/port") == Some(port);
+    plane == Plane::Envoy && (traces || alarm.text("/client_visible") != "yes")
 }
 
 /// Notes what is not as it should be.
