@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::{Capture, Targets};
-use crate::cluster::link::Link;
 use crate::cluster::stats::Report;
+use crate::cluster::view::View;
 use crate::commands::out::Out;
 use crate::line::Line;
 use crate::probe::{Probe, Settings, preflight};
@@ -68,7 +68,7 @@ pub async fn run(options: Options) -> Result<()> {
     let node = options.targets.node()?;
     let cluster = match &options.targets {
         Targets { no_kube: true, .. } => None,
-        targets => Link::open(targets.kubeconfig.as_deref(), &node)?,
+        targets => View::open(targets.kubeconfig.as_deref(), &node)?,
     };
     ensure!(
         cluster.is_some() || !options.targets.needs_kube(),
@@ -147,7 +147,7 @@ fn watch(
 struct Agent {
     watched: Watched,
     line: Line,
-    cluster: Option<Link>,
+    cluster: Option<View>,
     began: Instant,
     shown: Shown,
     out: Out,
@@ -199,11 +199,9 @@ impl Agent {
     fn learn(&mut self) {
         if let Some(cluster) = &mut self.cluster {
             let finder = self.watched.finder();
-            cluster.want(finder.has_ingress(), std::time::Instant::now());
+            cluster.want(finder.has_ingress());
             let mut changed = false;
-            while let Some(learnt) = cluster.take() {
-                changed |= finder.learn(&learnt.update);
-            }
+            cluster.learn(|update| changed |= finder.learn(update));
             if finder.awaits() && self.began.elapsed() > API_PATIENCE {
                 tracing::warn!("the API does not tell this node's pods: watching processes");
                 finder.fall_back();
@@ -223,8 +221,9 @@ impl Agent {
         self.learn();
         let line = &mut self.line;
         let watched = &mut self.watched;
-        watched.drain(|sample, look| line.sample(sample, look));
-        for finding in line.findings(now, watched) {
+        let cluster = self.cluster.as_ref();
+        watched.drain(|sample, look| line.sample(sample, look, cluster));
+        for finding in line.findings(now, watched, cluster) {
             self.shown.metrics.failure(&finding);
             if self.out.finding(&finding)? == Reader::Gone {
                 return Ok(Reader::Gone);
@@ -236,11 +235,18 @@ impl Agent {
 
     /// Brings counts, losses and states to the metrics.
     fn count(&mut self) -> Result<()> {
-        self.watched.count(&self.shown.metrics)?;
-        self.line.count();
-        if let Some(cluster) = &self.cluster {
-            self.shown.metrics.kube(cluster.report());
+        let metrics = &self.shown.metrics;
+        if let Some(cluster) = &mut self.cluster {
+            cluster.tick();
+            self.watched
+                .count(metrics, |backend, labels| cluster.name(backend, labels))?;
+            metrics.retain(|labels| cluster.lives(labels));
+            metrics.lost_total(Stage::History, cluster.evicted());
+            metrics.kube(cluster.report());
+        } else {
+            self.watched.count(metrics, |_, _| true)?;
         }
+        self.line.count();
         self.shown.metrics.lost_total(Stage::Output, self.out.lost);
         Ok(())
     }

@@ -118,6 +118,9 @@ pub struct Capture {
     /// How long an event waits for what belongs to it before its verdict
     #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = duration)]
     pub settle: Duration,
+    /// How long a failure waits for what the Kubernetes API tells of it: that is seconds late
+    #[arg(long, value_name = "DURATION", default_value = "2500ms", value_parser = duration)]
+    pub kube_settle: Duration,
     /// Read no payload: no methods, paths and statuses, connection-level facts only
     #[arg(long)]
     pub no_http: bool,

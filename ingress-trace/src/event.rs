@@ -138,6 +138,9 @@ pub struct Event {
     pub local: SocketAddr,
     /// The peer.
     pub remote: SocketAddr,
+    /// Where the connection really led, where the node translates the destination; asked for when
+    /// the event comes, no part of the sample.
+    pub leads: Option<SocketAddr>,
     /// Request head, where it was read.
     pub request: Option<Request>,
 }
@@ -181,6 +184,7 @@ impl Event {
             status: (sample.status != 0).then_some(sample.status),
             local: address(sample.local_address, sample.local_port),
             remote: address(sample.remote_address, sample.remote_port),
+            leads: None,
             request: request(&sample),
         })
     }

@@ -1,5 +1,6 @@
 //! In: a failure at a time, and the index. Out: who it was: Service, pod, node and route, each as of
 //! that time, with what speaks for it in words. Decides no cause; pure.
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,7 +12,7 @@ use crate::cluster::index::{
 };
 use crate::cluster::object::{Kind, Name, PortRef};
 use crate::event::{self, Event, Leg};
-use crate::finding::{Finding, Request};
+use crate::finding::{Backend, Finding, Request};
 
 /// Ends of containers this long before a failure, or after, are told with it.
 const NEAR: [SignedDuration; 2] = [SignedDuration::from_secs(60), SignedDuration::from_secs(5)];
@@ -80,7 +81,7 @@ pub fn identify(question: &Question, index: &Index) -> Identity {
     let refused = question.event.kind == event::Kind::Refused;
     let addressed = refused || question.event.leg == Leg::Upstream;
     let mut identity = if addressed {
-        of_address(question, index)
+        of_address(question, question.event.remote, index)
     } else {
         of_route(question, index)
     };
@@ -97,13 +98,32 @@ impl Identity {
     /// Puts the names and what speaks for them into a finding.
     pub fn fill(&self, finding: &mut Finding) {
         finding.evidence.extend(self.evidence.iter().cloned());
-        let Some(backend) = &mut finding.backend else {
+        let Some(name) = self.service.as_ref().or(self.pod.as_ref()) else {
             return;
         };
-        let name = self.service.as_ref().or(self.pod.as_ref());
-        backend.namespace = name.map(|name| name.namespace.to_string());
+        let backend = finding.backend.get_or_insert_with(|| Backend {
+            port: self.number(),
+            ..Backend::default()
+        });
+        backend.namespace = Some(name.namespace.to_string());
         backend.service = self.service.as_ref().map(|name| name.name.to_string());
         backend.pod = self.pod.as_ref().map(|name| name.name.to_string());
+    }
+
+    /// The pods' port of the Service that a route leads to, by its number, else the Service's own.
+    fn number(&self) -> Option<u16> {
+        let then = self.then.as_ref()?;
+        let PortThen::Has(name, number) = &then.port else {
+            return None;
+        };
+        let ports = then.service.iter().flat_map(|service| &service.ports);
+        let target = ports
+            .filter(|port| port.name == *name)
+            .find_map(|port| match port.target {
+                PortRef::Number(number) => Some(number),
+                PortRef::Name(_) => None,
+            });
+        Some(target.unwrap_or(*number))
     }
 
     fn says(&mut self, words: String) {
@@ -179,8 +199,8 @@ impl Identity {
     }
 }
 
-fn of_address(question: &Question, index: &Index) -> Identity {
-    let (address, at) = (question.event.remote, question.at);
+fn of_address(question: &Question, address: SocketAddr, index: &Index) -> Identity {
+    let at = question.at;
     let asked = question
         .request
         .map(|request| asked(request, question.class));
@@ -190,8 +210,8 @@ fn of_address(question: &Question, index: &Index) -> Identity {
         ..Identity::default()
     };
     match owned {
-        Owned::Endpoint(tenancy) => of_endpoint(identity, &tenancy, question).of_pod(index, at),
-        Owned::Front(front) => of_front(identity, &front, question, index),
+        Owned::Endpoint(tenancy) => of_endpoint(identity, &tenancy, address, at).of_pod(index, at),
+        Owned::Front(front) => of_front(identity, &front, address, question, index),
         Owned::Pod { pod, standing } => Identity {
             state: match standing {
                 Standing::Held => None,
@@ -212,21 +232,30 @@ fn of_address(question: &Question, index: &Index) -> Identity {
     }
 }
 
-fn of_endpoint(identity: Identity, tenancy: &Tenancy, question: &Question) -> Identity {
+fn of_endpoint(
+    identity: Identity,
+    tenancy: &Tenancy,
+    address: SocketAddr,
+    at: Timestamp,
+) -> Identity {
     Identity {
         service: tenancy.service.clone(),
         port: tenancy.port.name().map(ToString::to_string),
         pod: tenancy.pod.clone(),
         node: tenancy.node.as_ref().map(ToString::to_string),
         state: Some(state(tenancy)),
-        evidence: endpoint_words(tenancy, question),
+        evidence: endpoint_words(tenancy, address, at),
         ..identity
     }
 }
 
-fn of_front(identity: Identity, front: &Front, question: &Question, index: &Index) -> Identity {
-    let mut identity = identity;
-    let address = question.event.remote;
+fn of_front(
+    mut identity: Identity,
+    front: &Front,
+    address: SocketAddr,
+    question: &Question,
+    index: &Index,
+) -> Identity {
     let kind = match &front.via {
         Via::ClusterIp => "the cluster IP",
         Via::ExternalIp => "an external IP",
@@ -238,7 +267,22 @@ fn of_front(identity: Identity, front: &Front, question: &Question, index: &Inde
         .as_ref()
         .map_or(address.port(), |(_, number)| *number);
     let port = PortRef::Number(number);
-    identity.of_service(&front.service, Some(&port), index, question.at)
+    let mut identity = identity.of_service(&front.service, Some(&port), index, question.at);
+    let Some(real) = question.event.leads.filter(|real| *real != address) else {
+        return identity;
+    };
+    identity.says(format!(
+        "{address} led to {real} by the node's connection tracking"
+    ));
+    let behind = of_address(question, real, index);
+    identity.evidence.extend(behind.evidence);
+    Identity {
+        pod: behind.pod,
+        node: behind.node,
+        state: behind.state,
+        known: behind.known,
+        ..identity
+    }
 }
 
 fn of_route(question: &Question, index: &Index) -> Identity {
@@ -296,8 +340,7 @@ fn state(tenancy: &Tenancy) -> State {
     }
 }
 
-fn endpoint_words(tenancy: &Tenancy, question: &Question) -> Vec<String> {
-    let (address, at) = (question.event.remote, question.at);
+fn endpoint_words(tenancy: &Tenancy, address: SocketAddr, at: Timestamp) -> Vec<String> {
     let who = tenancy.pod.as_ref().map_or_else(
         || format!("endpoint {}", address.ip()),
         |pod| format!("pod {}", pod.name),
@@ -346,7 +389,7 @@ fn endpoint_words(tenancy: &Tenancy, question: &Question) -> Vec<String> {
         };
         words.push(format!("{who} {became} {after} after"));
     }
-    words.extend(port_words(tenancy, &service, question));
+    words.extend(port_words(tenancy, &service, address.port(), at));
     if tenancy.picked == Picked::Guess {
         let others: Vec<String> = tenancy.others.iter().map(ToString::to_string).collect();
         words.push(format!(
@@ -357,8 +400,7 @@ fn endpoint_words(tenancy: &Tenancy, question: &Question) -> Vec<String> {
     words
 }
 
-fn port_words(tenancy: &Tenancy, service: &str, question: &Question) -> Option<String> {
-    let (port, at) = (question.event.remote.port(), question.at);
+fn port_words(tenancy: &Tenancy, service: &str, port: u16, at: Timestamp) -> Option<String> {
     match &tenancy.port {
         PortOf::Named(_) | PortOf::Any => None,
         PortOf::Former { until, .. } => {

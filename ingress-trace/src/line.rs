@@ -1,17 +1,21 @@
-//! The straight line from samples to findings: decode -> settle -> join -> read -> decide. Holds the
-//! state between the pure stages; the only I/O is what [`Watched`] looks up for a verdict.
+//! The straight line from samples to findings: decode -> settle -> join -> read -> hold -> identify ->
+//! decide. Holds the state between the pure stages; the only I/O is what [`Watched`] and [`View`]
+//! look up for a verdict.
 use std::sync::Arc;
 
 use crate::agent::clock_offset;
-use crate::cause::classify::{Context, finding, reading};
+use crate::cause::classify::{Context, finding, reading, wall};
 use crate::cause::evidence::Shortage;
 use crate::cause::reading::{Reading, asked_of_itself};
 use crate::cause::taxonomy::{Controller, Outcome};
 use crate::cause::timers::Timers;
 use crate::cli::Capture;
+use crate::cluster::view::View;
 use crate::event::{Event, Kind, Leg};
 use crate::finding::{Finding, Ingress};
-use crate::flow::{Flow, Joiner, Matcher, Waits};
+use crate::flow::{Ending, Flow, Joiner, Matcher, Waits};
+use crate::hold::Hold;
+use crate::identity::Question;
 use crate::ocsp;
 use crate::profiles::{self, Chain};
 use crate::settle::Settle;
@@ -35,8 +39,19 @@ pub struct Line {
     joiner: Joiner,
     matcher: Matcher,
     timers: Timers,
+    hold: Hold<Settled>,
+    /// How long a failure waits for the cluster's word, in nanoseconds.
+    patience: u64,
     node: String,
     metrics: Arc<Metrics>,
+}
+
+/// A failure of which the kernel has told all.
+struct Settled {
+    flow: Flow,
+    reading: Reading,
+    shortage: Shortage,
+    context: Context,
 }
 
 impl Line {
@@ -54,15 +69,20 @@ impl Line {
             joiner: Joiner::new(waits),
             matcher: Matcher::new(waits),
             timers: Timers::default(),
+            hold: Hold::default(),
+            patience: u64::try_from(capture.kube_settle.as_nanos()).unwrap_or(u64::MAX),
             node,
             metrics,
         }
     }
 
     /// Takes one sample; `look` has the limits of a cgroup's controller read at once.
-    pub fn sample(&mut self, bytes: &[u8], look: &mut dyn FnMut(u64)) {
+    pub fn sample(&mut self, bytes: &[u8], look: &mut dyn FnMut(u64), view: Option<&View>) {
         match Event::decode(bytes) {
-            Ok(event) => {
+            Ok(mut event) => {
+                if let Some(view) = view.filter(|_| event.leg == Leg::Upstream) {
+                    event.leads = view.leads(event.local, event.remote);
+                }
                 tracing::trace!(?event, "event");
                 let unexplained = event.leg == Leg::Downstream
                     && event.kind == Kind::Response
@@ -80,7 +100,12 @@ impl Line {
     }
 
     /// The findings that stand at `now`; all that are open when it is `u64::MAX`.
-    pub fn findings(&mut self, now: u64, watched: &mut Watched) -> Vec<Finding> {
+    pub fn findings(
+        &mut self,
+        now: u64,
+        watched: &mut Watched,
+        view: Option<&View>,
+    ) -> Vec<Finding> {
         while let Some(event) = self.settle.pop(now) {
             if !watched.meet(event.cgroup) || asks_authority(&event) {
                 continue;
@@ -96,23 +121,36 @@ impl Line {
         let horizon = self.settle.horizon(now);
         let mut flows = self.joiner.settled(horizon);
         flows.extend(self.matcher.settled(horizon));
-        flows
-            .iter()
-            .filter_map(|flow| self.finding(flow, watched))
-            .collect()
+        let settled = flows
+            .into_iter()
+            .filter_map(|flow| self.settled(flow, watched));
+        let settled: Vec<Settled> = settled.collect();
+        let mut findings = Vec::new();
+        for settled in settled {
+            match view {
+                Some(view) if now != u64::MAX && awaits(&settled, view) => {
+                    self.hold.push(now.saturating_add(self.patience), settled);
+                }
+                _ => findings.push(self.finding(&settled, view)),
+            }
+        }
+        while let Some(settled) = self.hold.pop(now) {
+            findings.push(self.finding(&settled, view));
+        }
+        findings
     }
 
-    fn finding(&mut self, flow: &Flow, watched: &mut Watched) -> Option<Finding> {
+    fn settled(&mut self, flow: Flow, watched: &mut Watched) -> Option<Settled> {
         let cgroup = flow.failure.cgroup;
         let controller = controller(watched, cgroup);
-        let reading = reading(flow, controller, &mut self.timers)?;
+        let reading = reading(&flow, controller, &mut self.timers)?;
         // A controller that ends drops what it has open, as it is told to.
         let own = flow.failure.kind == Kind::GaveUp && flow.failure.pid != 0;
         if own && !watched.alive(flow.failure.pid) {
             return None;
         }
-        let shortage = shortage(flow, reading, watched);
-        if reading.outcome == Outcome::NoUpstream && !stands(flow, &shortage, watched) {
+        let shortage = shortage(&flow, reading, watched);
+        if reading.outcome == Outcome::NoUpstream && !stands(&flow, &shortage, watched) {
             return None;
         }
         let pod = watched.owner(cgroup).and_then(|own| own.pod.as_ref());
@@ -127,16 +165,61 @@ impl Line {
             ingress,
             clock: clock_offset(),
         };
-        Some(finding(flow, reading, &shortage, &self.timers, &context))
+        Some(Settled {
+            flow,
+            reading,
+            shortage,
+            context,
+        })
+    }
+
+    fn finding(&self, settled: &Settled, view: Option<&View>) -> Finding {
+        let Settled {
+            flow,
+            reading,
+            shortage,
+            context,
+        } = settled;
+        let mut finding = finding(flow, *reading, shortage, &self.timers, context);
+        if let Some(view) = view {
+            let who = view.identify(&Question {
+                event: &flow.failure,
+                request: finding.request.as_ref(),
+                class: None,
+                at: finding.time,
+                stale: view.stale(),
+            });
+            who.fill(&mut finding);
+        }
+        finding
     }
 
     /// Brings what was lost on the way to the metrics.
     pub fn count(&self) {
         self.metrics.lost_total(
             Stage::Settle,
-            self.settle.early + self.joiner.evicted + self.matcher.evicted,
+            self.settle.early + self.joiner.evicted + self.matcher.evicted + self.hold.early,
         );
     }
+}
+
+/// Whether the cluster may still tell something of a failure: asks for the details of its pod.
+fn awaits(settled: &Settled, view: &View) -> bool {
+    if !settled.reading.outcome.is_failure() {
+        return false;
+    }
+    let event = &settled.flow.failure;
+    let request = match &settled.flow.ending {
+        Ending::Answered(down) | Ending::Cut(down) => down.request.as_ref(),
+        _ => None,
+    };
+    view.looks_at(&Question {
+        event,
+        request: request.or(event.request.as_ref()),
+        class: None,
+        at: wall(event.time, settled.context.clock),
+        stale: None,
+    })
 }
 
 /// Whether this is the controller's own question about a certificate.

@@ -1,7 +1,7 @@
 //! The line that runs the other way: targets found -> cgroups attached -> sockets adopted, and who
 //! owns which cgroup. Touches the kernel edge and /proc; knows no findings.
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -381,13 +381,18 @@ impl Watched {
         }
     }
 
-    /// Brings what the kernel counted to the metrics.
-    pub fn count(&mut self, metrics: &Metrics) -> Result<()> {
+    /// Brings what the kernel counted to the metrics. `name` puts a backend's names into its labels;
+    /// false as long as they may still come.
+    pub fn count(
+        &mut self,
+        metrics: &Metrics,
+        name: impl Fn(SocketAddr, &mut Labels) -> bool,
+    ) -> Result<()> {
         let aggregates = self.probe.aggregates()?;
         self.note_unreadable(&aggregates);
         let owners = &self.owners;
         let idle: Vec<Key> = metrics.with_counts(|counts| {
-            counts.observe(aggregates, |key| labels(owners, key));
+            counts.observe(aggregates, |key| labels(owners, key, &name));
             counts.idle(IDLE).collect()
         });
         for key in idle {
@@ -449,18 +454,29 @@ impl Entry {
     }
 }
 
-/// Labels of an aggregate; `None` while its cgroup has no known owner.
-fn labels(owners: &HashMap<u64, Owner>, key: &Key) -> Option<Labels> {
+/// Labels of an aggregate; `None` while its cgroup has no known owner, or its backend no known name.
+fn labels(
+    owners: &HashMap<u64, Owner>,
+    key: &Key,
+    name: impl Fn(SocketAddr, &mut Labels) -> bool,
+) -> Option<Labels> {
     let controller = match owners.get(&key.cgroup) {
         Some(owner) => owner.controller,
         // What a full map could not tell apart.
         None if key.cgroup == 0 => Controller::Unknown,
         None => return None,
     };
-    Some(Labels {
+    let mut labels = Labels {
         controller,
         namespace: String::new(),
         service: String::new(),
         port: if key.cgroup == 0 { 0 } else { key.port },
-    })
+    };
+    let address = Ipv6Addr::from(key.address);
+    let named = address.is_unspecified()
+        || name(
+            SocketAddr::new(IpAddr::V6(address).to_canonical(), key.port),
+            &mut labels,
+        );
+    named.then_some(labels)
 }

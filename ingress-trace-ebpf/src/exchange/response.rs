@@ -116,7 +116,11 @@ pub(super) fn first_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>)
         if kept < 12 && (kept == 0 || conn.response_head[0] == b'H') {
             return;
         }
-        conn.status = if kept < 12 { 0 } else { status(&conn.response_head) };
+        conn.status = if kept < 12 {
+            0
+        } else {
+            status(&conn.response_head)
+        };
         if conn.status < 100 || conn.status > 199 || conn.status == 101 {
             break;
         }

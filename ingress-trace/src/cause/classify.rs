@@ -130,7 +130,8 @@ fn seconds(nanos: u64) -> f64 {
     (nanos / 1000) as f64 / 1e6
 }
 
-fn wall(time: u64, clock: i128) -> Timestamp {
+/// The wall clock at a monotonic time.
+pub fn wall(time: u64, clock: i128) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(time) + clock).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 

@@ -11,6 +11,7 @@ mod pace;
 pub mod partial;
 mod resource;
 pub mod stats;
+pub mod view;
 mod watch;
 
 pub use api::Patience;

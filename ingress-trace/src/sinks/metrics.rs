@@ -29,19 +29,22 @@ pub enum Stage {
     Decode,
     /// The settle buffer was full.
     Settle,
+    /// The cluster changed faster than its past can be kept.
+    History,
     /// Stdout was read too slowly.
     Output,
 }
 
 impl Stage {
     /// All of them, in the order of the pipeline.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ring,
         Self::Aggregate,
         Self::Storage,
         Self::Link,
         Self::Decode,
         Self::Settle,
+        Self::History,
         Self::Output,
     ];
 
@@ -54,6 +57,7 @@ impl Stage {
             Self::Link => "link",
             Self::Decode => "decode",
             Self::Settle => "settle",
+            Self::History => "history",
             Self::Output => "output",
         }
     }

@@ -1,0 +1,145 @@
+//! In: what the link learns, and where connections lead. Out: who it was, as of any moment of the
+//! last minutes. The only holder of the index; thin: asks the API and the kernel, decides nothing.
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use jiff::{SignedDuration, Timestamp};
+
+use super::index::Index;
+use super::index::owned::Owned;
+use super::link::Link;
+use super::object::Name;
+use super::stats::Report;
+use super::{Learnt, Update};
+use crate::conntrack::Conntrack;
+use crate::counts::Labels;
+use crate::identity::{Identity, Question, identify};
+
+/// How long the past is kept.
+const HORIZON: SignedDuration = SignedDuration::from_mins(5);
+/// How long counts wait for the names of their backends after the start.
+const NAMES: Duration = Duration::from_secs(10);
+
+/// The cluster as this agent sees it.
+pub struct View {
+    link: Link,
+    index: Index,
+    /// Absent without the right to ask.
+    conntrack: Option<Conntrack>,
+    began: Instant,
+    /// Since when what is followed is not up to date, as of the last second.
+    stale: Option<Option<Timestamp>>,
+}
+
+impl View {
+    /// Begins to follow the cluster that is configured, if one is. Needs a runtime.
+    pub fn open(kubeconfig: Option<&Path>, node: &str) -> Result<Option<Self>> {
+        let Some(link) = Link::open(kubeconfig, node)? else {
+            return Ok(None);
+        };
+        let conntrack = Conntrack::open(Path::new("/proc"));
+        if let Err(error) = &conntrack {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "pods behind a Service's own address will have no name"
+            );
+        }
+        Ok(Some(Self {
+            link,
+            index: Index::new(node),
+            conntrack: conntrack.ok(),
+            began: Instant::now(),
+            stale: Some(None),
+        }))
+    }
+
+    /// Says whether this node has an ingress pod: only then is all of the cluster followed.
+    pub fn want(&mut self, ingress: bool) {
+        self.link.want(ingress, Instant::now());
+    }
+
+    /// Takes what was learnt since; each of it is shown to `each`.
+    pub fn learn(&mut self, mut each: impl FnMut(&Update)) {
+        while let Some(Learnt { update, at }) = self.link.take() {
+            each(&update);
+            match update {
+                Update::Apply(object) => self.index.apply(*object, at),
+                Update::Delete(kind, name) => self.index.delete(kind, &name, at),
+                Update::Replace(kind, objects) => self.index.replace(kind, objects, at),
+            }
+        }
+    }
+
+    /// To be called once a second: lets go of the distant past, and looks how old the state is.
+    pub fn tick(&mut self) {
+        self.stale = self.link.report().stale_since();
+        if let Ok(before) = Timestamp::now().checked_sub(HORIZON) {
+            self.index.forget(before);
+        }
+    }
+
+    /// Where a connection really leads, when its destination is a Service's own address. To be asked
+    /// soon: the kernel forgets it some seconds after the connection's end.
+    pub fn leads(&self, local: SocketAddr, remote: SocketAddr) -> Option<SocketAddr> {
+        let front = matches!(
+            self.index.whose(remote, Timestamp::now(), None),
+            Owned::Front(_) | Owned::Node(_)
+        );
+        let conntrack = self.conntrack.as_ref().filter(|_| front)?;
+        conntrack.destination(local, remote)
+    }
+
+    /// Who it was, by what is known so far.
+    pub fn identify(&self, question: &Question) -> Identity {
+        identify(question, &self.index)
+    }
+
+    /// Has the details of the failed pod fetched: they come within a moment, and once more after 2 s.
+    /// False where nothing in the cluster can tell more.
+    pub fn looks_at(&self, question: &Question) -> bool {
+        let who = self.identify(question);
+        if let Some(pod) = &who.pod {
+            self.link.look_at(pod.clone());
+        }
+        who.owned != Some(Owned::Outside) || self.stale.is_some()
+    }
+
+    /// How old the cluster's state is, where it is not up to date: since the oldest word of what is
+    /// not followed now, or since the start.
+    pub fn stale(&self) -> Option<Duration> {
+        let age = self
+            .stale?
+            .map(|heard| Timestamp::now().duration_since(heard).unsigned_abs());
+        Some(age.unwrap_or_else(|| self.began.elapsed()))
+    }
+
+    /// Puts a backend's names into its labels; false as long as they may still come.
+    pub fn name(&self, backend: SocketAddr, labels: &mut Labels) -> bool {
+        if let Some(label) = self.index.labels(backend) {
+            labels.namespace = label.service.namespace.to_string();
+            labels.service = label.service.name.to_string();
+            return true;
+        }
+        self.stale.is_none() || self.began.elapsed() > NAMES
+    }
+
+    /// Whether the Service of these labels is there, or was until some minutes ago.
+    pub fn lives(&self, labels: &Labels) -> bool {
+        labels.service.is_empty()
+            || self
+                .index
+                .lives(&Name::new(&labels.namespace, &labels.service))
+    }
+
+    /// Changes that there was no room for.
+    pub fn evicted(&self) -> u64 {
+        self.index.evicted()
+    }
+
+    /// How it stands with the API.
+    pub fn report(&self) -> Report {
+        self.link.report()
+    }
+}
