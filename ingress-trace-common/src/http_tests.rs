@@ -330,12 +330,12 @@ proptest! {
         status in 0u16..1000, version in "[0-9.]{3}", any in any::<[u8; 16]>(),
     ) {
         let line = format!("HTTP/{version} {status:03} Fine");
-        let first = line.as_bytes()[..16].try_into().expect("sixteen bytes");
+        let first: [u8; 16] = line.as_bytes()[..16].try_into().expect("sixteen bytes");
         prop_assert_eq!(super::status(&first), status);
         let text = String::from_utf8_lossy(&any);
         prop_assert!(text.starts_with("HTTP/") || super::status(&any) == 0);
         let short = format!("HTTP/{version} {:02}x OK..", status % 100);
-        let first = short.as_bytes()[..16].try_into().expect("sixteen bytes");
+        let first: [u8; 16] = short.as_bytes()[..16].try_into().expect("sixteen bytes");
         prop_assert_eq!(super::status(&first), 0);
     }
 
