@@ -17,7 +17,7 @@ const EXCHANGES: &str = "ingress_trace_upstream_exchanges_total";
 const PODS: &str = "ingress_trace_ingress_pods";
 
 /// How long it may take until an API that was away is asked again, and answers.
-const RETRIED: Duration = Duration::from_secs(60);
+const RETRIED: Duration = Duration::from_mins(1);
 
 /// Hosts, backends and an API.
 struct Node {
