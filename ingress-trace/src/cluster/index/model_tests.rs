@@ -280,14 +280,14 @@ fn the_past_of_many_things_and_fetched_pods_are_bounded_and_counted() {
         let name = format!("s-{number}");
         let ms = i64::try_from(number).expect("a small number");
         index.apply(
-            slice(&name, "cart", 8080, &[ready(&address(number), "p")]),
+            slice(&name, &name, 8080, &[ready(&address(number), "p")]),
             at(ms),
         );
         index.delete(Kind::Slice, &shop(&name), at(ms));
     }
     assert_eq!(index.evicted(), more as u64);
-    let gone = |number| tenancy(&index, &address(number), 8080, Timestamp::MAX).is_some();
-    assert!(!gone(0) && !gone(more - 1) && gone(more));
+    let kept = |number| tenancy(&index, &address(number), 8080, Timestamp::MAX).is_some();
+    assert!(!kept(0) && !kept(more - 1) && kept(more));
     let before = index.evicted();
     for number in 0..super::MOST_FETCHED + more {
         let ms = i64::try_from(number).expect("a small number");

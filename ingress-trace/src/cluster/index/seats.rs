@@ -1,6 +1,6 @@
 //! In: EndpointSlices. Out: a timeline for each address in each slice, found by address and by
 //! Service. Keeps of a slice only what changed; bounded like the other objects.
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ pub struct Seats {
     slices: HashMap<Name, Vec<Seat>>,
     by_address: Links<IpAddr>,
     by_service: Links<Name>,
-    past: Past<(Name, IpAddr)>,
+    past: Past,
 }
 
 impl Seats {
@@ -75,30 +75,37 @@ impl Seats {
         // The same address twice in a slice: the one that takes most counts.
         tenants.sort_by(|(a, x), (b, y)| (a, y.health).cmp(&(b, x.health)));
         tenants.dedup_by_key(|(ip, _)| *ip);
+        let mut ended = 0;
         for address in self.present(&slice.name) {
-            if tenants
+            let absent = tenants
                 .binary_search_by_key(&address, |(ip, _)| *ip)
-                .is_err()
-            {
-                self.set(&slice.name, address, None, at, listed);
+                .is_err();
+            if absent {
+                ended += self.set(&slice.name, address, gone(at, listed));
             }
         }
         for (address, tenant) in tenants {
-            self.set(&slice.name, address, Some(tenant), at, listed);
+            let version = Version {
+                value: Some(tenant),
+                ..gone(at, listed)
+            };
+            ended += self.set(&slice.name, address, version);
         }
+        self.ended(&slice.name, at, ended);
     }
 
     /// The slice was deleted.
     pub fn delete(&mut self, name: &Name, at: Timestamp, listed: bool) {
-        for address in self.present(name) {
-            self.set(name, address, None, at, listed);
-        }
+        let present = self.present(name).into_iter();
+        let ended = present.map(|address| self.set(name, address, gone(at, listed)));
+        let ended = ended.sum();
+        self.ended(name, at, ended);
     }
 
     /// Drops what ended before a time.
     pub fn forget(&mut self, before: Timestamp) {
-        while let Some((name, address)) = self.past.pop(before) {
-            self.forget_of(&name, address, before);
+        while let Some(name) = self.past.pop(before) {
+            self.forget_of(&name, before);
         }
     }
 
@@ -169,66 +176,66 @@ impl Seats {
             .map_or_else(|| Arc::new(head), Arc::clone)
     }
 
-    fn set(
-        &mut self,
-        slice: &Name,
-        address: IpAddr,
-        value: Option<Tenant>,
-        at: Timestamp,
-        listed: bool,
-    ) {
-        let service = value
-            .as_ref()
-            .and_then(|tenant| tenant.head.service.clone());
-        let version = Version {
-            from: at,
-            listed,
-            value,
-        };
+    /// Sets who has an address from now on; gives how many values ended by it.
+    fn set(&mut self, slice: &Name, address: IpAddr, version: Version<Tenant>) -> u32 {
+        let service = version.value.as_ref();
+        let service = service.and_then(|tenant| tenant.head.service.clone());
         let seats = self.slices.entry(slice.clone()).or_default();
-        match place(seats, address) {
+        let ended = match place(seats, address) {
             Err(at) => {
                 seats.reserve_exact(1);
                 let timeline = Timeline::new(version);
                 seats.insert(at, Seat { address, timeline });
                 self.by_address.add(address, slice);
+                0
             }
             Ok(place) => match seats[place].timeline.set(version) {
-                Err(_) => return,
+                Err(_) => return 0,
                 Ok(dropped) => {
                     self.past.evicted += u64::from(dropped.is_some());
-                    let key = (slice.clone(), address);
-                    if let Some((before, (slice, address))) = self.past.push(at, key) {
-                        self.forget_of(&slice, address, before);
-                    }
+                    1
                 }
             },
-        }
+        };
         if let Some(service) = service {
             self.by_service.add(service, slice);
         }
+        ended
     }
 
-    fn forget_of(&mut self, slice: &Name, address: IpAddr, before: Timestamp) {
+    /// So many values of a slice ended; makes room for them.
+    fn ended(&mut self, slice: &Name, at: Timestamp, ended: u32) {
+        self.past.push(at, slice, ended);
+        while let Some((before, slice)) = self.past.too_many() {
+            self.forget_of(&slice, before);
+        }
+    }
+
+    fn forget_of(&mut self, slice: &Name, before: Timestamp) {
         let Some(seats) = self.slices.get_mut(slice) else {
             return;
         };
-        let Ok(place) = place(seats, address) else {
-            return;
-        };
-        let (left, some) = seats[place].timeline.forget(before);
-        if !some {
-            seats.remove(place);
-            seats.shrink_to_fit();
-            self.by_address.remove(address, slice);
-        }
+        let mut left = Vec::new();
+        let mut empty = Vec::new();
+        seats.retain_mut(|seat| {
+            let (ended, some) = seat.timeline.forget(before);
+            left.extend(ended);
+            if !some {
+                empty.push(seat.address);
+            }
+            some
+        });
+        seats.shrink_to_fit();
         if seats.is_empty() {
             self.slices.remove(slice);
         }
-        for service in left
+        for address in empty {
+            self.by_address.remove(address, slice);
+        }
+        let services = left
             .iter()
-            .filter_map(|tenant| tenant.head.service.as_ref())
-        {
+            .filter_map(|tenant| tenant.head.service.as_ref());
+        for service in services.collect::<BTreeSet<_>>() {
             self.unlink(service, slice);
         }
     }
@@ -245,6 +252,14 @@ impl Seats {
 
 fn place(seats: &[Seat], address: IpAddr) -> Result<usize, usize> {
     seats.binary_search_by_key(&address, |seat| seat.address)
+}
+
+fn gone(at: Timestamp, listed: bool) -> Version<Tenant> {
+    Version {
+        from: at,
+        listed,
+        value: None,
+    }
 }
 
 fn tenant(head: &Arc<Head>, endpoint: &Endpoint) -> Tenant {

@@ -12,7 +12,7 @@ use super::timeline::{Timeline, Version};
 use crate::cluster::object::Name;
 
 /// Most changes of a kind of objects that are remembered; beyond it the oldest are forgotten.
-pub const MOST_PAST: usize = 16_384;
+pub const MOST_PAST: usize = 32_768;
 
 /// What leads to objects of this kind.
 pub trait Linked: PartialEq {
@@ -24,7 +24,23 @@ pub trait Linked: PartialEq {
 
 /// Which names a link leads to, now or in the past that is kept.
 #[derive(Debug)]
-pub struct Links<L>(HashMap<L, Vec<Name>>);
+pub struct Links<L>(HashMap<L, Few>);
+
+/// Some names; nearly always one.
+#[derive(Debug)]
+enum Few {
+    One(Name),
+    More(Vec<Name>),
+}
+
+impl Few {
+    fn names(&self) -> &[Name] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::More(names) => names,
+        }
+    }
+}
 
 impl<L: Eq + Hash> Default for Links<L> {
     fn default() -> Self {
@@ -35,20 +51,32 @@ impl<L: Eq + Hash> Default for Links<L> {
 impl<L: Eq + Hash> Links<L> {
     /// Adds a name, once.
     pub fn add(&mut self, link: L, name: &Name) {
-        let names = self.0.entry(link).or_default();
-        if !names.contains(name) {
-            names.reserve_exact(1);
-            names.push(name.clone());
+        match self.0.entry(link) {
+            Entry::Vacant(new) => {
+                new.insert(Few::One(name.clone()));
+            }
+            Entry::Occupied(known) if known.get().names().contains(name) => {}
+            Entry::Occupied(mut known) => match known.get_mut() {
+                Few::One(first) => {
+                    let names = vec![first.clone(), name.clone()];
+                    known.insert(Few::More(names));
+                }
+                Few::More(names) => names.push(name.clone()),
+            },
         }
     }
 
     /// Removes a name.
     pub fn remove(&mut self, link: L, name: &Name) {
-        if let Entry::Occupied(mut names) = self.0.entry(link) {
-            names.get_mut().retain(|known| known != name);
-            if names.get().is_empty() {
-                names.remove();
-            }
+        let Entry::Occupied(mut known) = self.0.entry(link) else {
+            return;
+        };
+        let names = known.get().names().iter();
+        let mut names: Vec<Name> = names.filter(|other| *other != name).cloned().collect();
+        match names.len() {
+            0 => drop(known.remove()),
+            1 => drop(known.insert(Few::One(names.remove(0)))),
+            _ => drop(known.insert(Few::More(names))),
         }
     }
 
@@ -62,47 +90,53 @@ impl<L: Eq + Hash> Links<L> {
     where
         L: Borrow<Q>,
     {
-        self.0.get(link).map_or(&[], Vec::as_slice)
+        self.0.get(link).map_or(&[], Few::names)
     }
 }
 
 /// Changes in the order in which they were learned, for forgetting them.
-#[derive(Debug)]
-pub struct Past<K> {
-    changes: VecDeque<(Timestamp, K)>,
+#[derive(Debug, Default)]
+pub struct Past {
+    changes: VecDeque<(Timestamp, Name, u32)>,
+    /// How many values ended by them.
+    ended: usize,
     /// How many were forgotten before their time.
     pub evicted: u64,
 }
 
-impl<K> Default for Past<K> {
-    fn default() -> Self {
-        Self {
-            changes: VecDeque::new(),
-            evicted: 0,
-        }
-    }
-}
-
-impl<K> Past<K> {
+impl Past {
     /// How many changes wait to be forgotten.
     pub fn len(&self) -> usize {
         self.changes.len()
     }
 
-    /// Something changed; gives what has to be forgotten for it.
-    pub fn push(&mut self, at: Timestamp, key: K) -> Option<(Timestamp, K)> {
-        self.changes.push_back((at, key));
-        let over = self.changes.len() > MOST_PAST;
-        self.evicted += u64::from(over);
-        over.then(|| self.changes.pop_front()).flatten()
+    /// So many values of an object ended.
+    pub fn push(&mut self, at: Timestamp, name: &Name, ended: u32) {
+        if ended > 0 {
+            self.ended += ended as usize;
+            self.changes.push_back((at, name.clone(), ended));
+        }
+    }
+
+    /// The oldest change, if there are too many.
+    pub fn too_many(&mut self) -> Option<(Timestamp, Name)> {
+        let over = self.ended > MOST_PAST;
+        let (at, name, ended) = over.then(|| self.changes.pop_front()).flatten()?;
+        self.ended -= ended as usize;
+        self.evicted += u64::from(ended);
+        Some((at, name))
     }
 
     /// The next change from before a time or at it.
-    pub fn pop(&mut self, before: Timestamp) -> Option<K> {
-        let due = self.changes.front().is_some_and(|(at, _)| *at <= before);
-        due.then(|| self.changes.pop_front())
-            .flatten()
-            .map(|(_, key)| key)
+    pub fn pop(&mut self, before: Timestamp) -> Option<Name> {
+        let due = self.changes.front().is_some_and(|(at, ..)| *at <= before);
+        let (_, name, ended) = due.then(|| self.changes.pop_front()).flatten()?;
+        self.ended -= ended as usize;
+        // Such a queue grows in a storm of changes only.
+        if self.changes.len() * 4 < self.changes.capacity() {
+            self.changes.shrink_to(self.changes.len() * 2);
+        }
+        Some(name)
     }
 }
 
@@ -111,7 +145,7 @@ impl<K> Past<K> {
 pub struct Store<T: Linked> {
     timelines: HashMap<Name, Timeline<Arc<T>>>,
     links: Links<T::Link>,
-    past: Past<Name>,
+    past: Past,
 }
 
 impl<T: Linked> Default for Store<T> {
@@ -139,7 +173,8 @@ impl<T: Linked> Store<T> {
                     let left = dropped.and_then(|dropped| dropped.value);
                     self.past.evicted += u64::from(left.is_some());
                     self.unlink(name, left);
-                    if let Some((before, name)) = self.past.push(at, name.clone()) {
+                    self.past.push(at, name, 1);
+                    while let Some((before, name)) = self.past.too_many() {
                         self.forget_of(&name, before);
                     }
                 }
