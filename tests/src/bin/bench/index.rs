@@ -25,7 +25,7 @@ const OWN: u32 = 110;
 /// Changes of endpoints in each simulated second.
 const CHURN: u32 = 100;
 /// How long the past is kept, and twice that is simulated.
-const HORIZON: i64 = 120;
+const HORIZON: u32 = 120;
 /// How often each question is asked.
 const ASKED: u32 = 20_000;
 
@@ -48,8 +48,8 @@ pub fn measure() -> Result<()> {
         "{} changes left early",
         index.evicted()
     );
-    let changes = f64::from(CHURN) * (2 * HORIZON) as f64;
-    let share = churned / (2 * HORIZON) as f64 * 100.0;
+    let changes = f64::from(CHURN) * f64::from(2 * HORIZON);
+    let share = churned / f64::from(2 * HORIZON) * 100.0;
     let mut rows = vec![
         vec!["memory after the lists, MiB".into(), format!("{filled:.1}")],
         vec!["memory with its past, MiB".into(), format!("{full:.1}")],
@@ -64,7 +64,7 @@ pub fn measure() -> Result<()> {
         let each = seconds / f64::from(times) * 1e6;
         rows.push(vec![format!("{what}, us"), format!("{each:.2}")]);
     };
-    let now = at(2 * HORIZON);
+    let now = at(i64::from(2 * HORIZON));
     let found = ask(
         |number| match index.whose(address(number), now, Some(&asked(number))) {
             Owned::Endpoint(_) => 1,
@@ -119,10 +119,10 @@ fn fill(index: &mut Index) {
 fn churn(index: &mut Index) {
     for second in 1..=2 * HORIZON {
         for change in 0..CHURN {
-            let number = second as u32 * CHURN + change;
-            index.apply(slice(number * 31 % SERVICES, number), at(second));
+            let number = second * CHURN + change;
+            index.apply(slice(number * 31 % SERVICES, number), at(second.into()));
         }
-        index.forget(at(second - HORIZON));
+        index.forget(at(i64::from(second) - i64::from(HORIZON)));
     }
 }
 
