@@ -477,3 +477,22 @@ fn what_a_controller_answers_on_ports_of_its_own_is_no_clients() {
     let client = Ending::Answered(Box::new(at(80)));
     assert_eq!(outcome(at(80), client), Some(Outcome::NoUpstream));
 }
+
+#[test]
+fn an_upgrade_that_nobody_used_fails_only_where_a_client_was_told() {
+    let switched = || Event {
+        status: Some(SWITCHING),
+        phase: Phase::Response,
+        ..gave_up(1)
+    };
+    let refused = Some((Outcome::BadResponse, Some(Phase::Response)));
+    assert_eq!(read_as(switched(), answered(Some(502))), refused);
+    let others = [answered(Some(101)), answered(None), cut(), Ending::Aborted];
+    for ending in others
+        .into_iter()
+        .chain([Ending::NoClient, Ending::Unknown])
+    {
+        assert_eq!(read_as(switched(), ending), None);
+    }
+    assert_eq!(read_as(switched(), Ending::Retried(Some(101))), None);
+}
