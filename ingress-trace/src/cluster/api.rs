@@ -37,6 +37,8 @@ pub struct Patience {
     pub body: Duration,
     /// Between lines of a watch: a bookmark comes about once a minute.
     pub line: Duration,
+    /// Until it is asked again for a resource that it may have been given meanwhile.
+    pub absent: Duration,
 }
 
 impl Default for Patience {
@@ -45,6 +47,7 @@ impl Default for Patience {
             answer: Duration::from_secs(30),
             body: Duration::from_secs(30),
             line: Duration::from_secs(150),
+            absent: Duration::from_secs(55),
         }
     }
 }

@@ -25,7 +25,7 @@ const WAITING: usize = 1024;
 const FAILED: usize = 256;
 /// How long the cluster is followed after the last ingress pod of this node went: one that is
 /// replaced comes back.
-const LINGER: Duration = Duration::from_mins(1);
+pub const LINGER: Duration = Duration::from_mins(1);
 
 /// The agent's connection to its cluster. Ends with its owner.
 pub struct Link {

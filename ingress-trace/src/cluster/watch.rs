@@ -20,8 +20,6 @@ const PAGE: u32 = 500;
 const WATCH: u64 = 300;
 /// A watch that lasted so long was well, whatever ended it.
 const STEADY: Duration = Duration::from_secs(10);
-/// How often it is looked whether an optional resource has been installed.
-const ABSENT: Duration = Duration::from_secs(55);
 
 /// A change of what is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,7 +231,7 @@ impl Watch {
         self.send(Update::Replace(self.resource.kind, Vec::new()))
             .await;
         self.heard();
-        spread(ABSENT, random())
+        spread(self.api.patience.absent, random())
     }
 
     fn call(&self, verb: Verb, rest: &str) -> Call {
