@@ -1,5 +1,6 @@
 //! In: what went wrong between the agent and the Kubernetes API. Out: a reason for metrics, words
 //! and a remedy for people. Does nothing about it.
+use std::error::Error;
 use std::time::Duration;
 
 use super::resource::{Call, Resource};
@@ -86,9 +87,10 @@ impl Failed {
 
     /// From what kube's client says.
     pub fn from_client(error: &kube::Error) -> Self {
-        let reason = match error {
-            kube::Error::Auth(_) => Reason::Credentials,
-            _ => Reason::Unreachable,
+        let reason = if is_about_credentials(error) {
+            Reason::Credentials
+        } else {
+            Reason::Unreachable
         };
         Self::new(reason, causes(error))
     }
@@ -102,8 +104,8 @@ impl Failed {
                     .into()
             }
             Reason::Credentials => {
-                "check that the token file is there and readable: mount the ServiceAccount's token, \
-                 or mend the kubeconfig"
+                "check that the token file is there, readable and nothing but the token, without a \
+                 line break: mount the ServiceAccount's token, or mend the kubeconfig"
                     .into()
             }
             Reason::Unauthorized => {
@@ -125,8 +127,12 @@ fn missing_rule(resource: &Resource, verb: &str) -> String {
     )
 }
 
+fn is_about_credentials(error: &(dyn Error + 'static)) -> bool {
+    error.is::<kube::client::AuthError>() || error.source().is_some_and(is_about_credentials)
+}
+
 /// An error with all its causes, as kube's own text leaves out what happened on the wire.
-pub fn causes(error: &dyn std::error::Error) -> String {
+pub fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -15,7 +15,7 @@ use super::partial::{self, Change};
 use super::resource::{Call, Resource, Verb, escape};
 
 /// Objects per page of a list.
-const PAGE: u32 = 500;
+const PAGE: &str = "500";
 /// The server ends a watch after up to so many seconds, so that no server keeps all watches.
 const WATCH: u64 = 300;
 /// A watch that lasted so long was well, whatever ended it.
@@ -99,9 +99,17 @@ impl Watch {
 
     async fn list(&mut self) -> Result<(), Failed> {
         let mut objects = Vec::new();
-        let mut next = String::new();
+        let mut next = None::<String>;
         loop {
-            let body = self.api.body(&self.call(Verb::List, &next)).await?;
+            let mut query = vec![("limit", PAGE)];
+            if let Some(token) = &next {
+                query.push(("continue", token));
+            } else if self.fields.is_some() {
+                // The pods of a node are an index of the server's cache: without this, older
+                // servers read all pods of the cluster from etcd for it.
+                query.push(("resourceVersion", "0"));
+            }
+            let body = self.api.body(&self.call(Verb::List, &query)).await?;
             let page = partial::page(self.resource.kind, &body);
             let page = page.map_err(|error| unreadable(&error))?;
             for _ in 0..page.unreadable {
@@ -109,7 +117,7 @@ impl Watch {
             }
             objects.extend(page.objects);
             match page.next {
-                Some(token) => next = format!("&continue={}", escape(&token)),
+                Some(token) => next = Some(token),
                 None if page.version.is_empty() => {
                     let text = "the list has no resourceVersion";
                     return Err(Failed::new(Reason::Unreadable, text));
@@ -132,12 +140,17 @@ impl Watch {
     }
 
     async fn follow(&mut self) -> Result<(), Failed> {
-        let from = escape(self.version.as_deref().unwrap_or_default());
-        let seconds = WATCH - random() % (WATCH / 5);
-        let rest = format!(
-            "&watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&resourceVersion={from}"
-        );
-        let mut lines = self.api.lines(&self.call(Verb::Watch, &rest)).await?;
+        let seconds = (WATCH - random() % (WATCH / 5)).to_string();
+        let query = [
+            ("watch", "true"),
+            ("allowWatchBookmarks", "true"),
+            ("timeoutSeconds", &seconds),
+            (
+                "resourceVersion",
+                self.version.as_deref().unwrap_or_default(),
+            ),
+        ];
+        let mut lines = self.api.lines(&self.call(Verb::Watch, &query)).await?;
         self.heard();
         let began = Instant::now();
         let ended = self.changes(&mut lines).await;
@@ -209,7 +222,7 @@ impl Watch {
             self.api.stats.error(&self.resource, reason);
             tracing::debug!(resource = self.resource.plural, "listing again");
         } else if self.api.stats.failing(&self.resource, reason) {
-            let remedy = failed.remedy(&self.call(verb, ""));
+            let remedy = failed.remedy(&self.call(verb, &[]));
             tracing::warn!(
                 resource = self.resource.plural,
                 verb = verb.word(),
@@ -234,23 +247,21 @@ impl Watch {
         spread(self.api.patience.absent, random())
     }
 
-    fn call(&self, verb: Verb, rest: &str) -> Call {
+    fn call(&self, verb: Verb, query: &[(&str, &str)]) -> Call {
         let mut path = self.resource.path(self.resource.versions[self.served]);
-        path.push('?');
-        if verb == Verb::List {
-            // The pods of one node are an index of the server's cache: without `0`, older servers
-            // read all pods of the cluster from etcd for it.
-            let from = self.fields.as_ref().map_or("", |_| "&resourceVersion=0");
-            path = format!("{path}limit={PAGE}{from}");
+        let fields = self.fields.as_deref().map(|one| ("fieldSelector", one));
+        let mut sign = '?';
+        for (key, value) in query.iter().copied().chain(fields) {
+            path.push(sign);
+            path.push_str(key);
+            path.push('=');
+            path.push_str(&escape(value));
+            sign = '&';
         }
-        if let Some(fields) = &self.fields {
-            path = format!("{path}&fieldSelector={}", escape(fields));
-        }
-        path.push_str(rest);
         Call {
             verb,
             resource: self.resource,
-            path: path.replace("?&", "?"),
+            path,
         }
     }
 
