@@ -120,7 +120,10 @@ pub async fn run(api: Arc<Api>, mut asked: mpsc::Receiver<Name>, updates: mpsc::
                             return;
                         }
                     }
-                    Err(failed) => tell(&api, &mut told, &failed),
+                    Err(failed) => {
+                        tell(&api, &mut told, &failed);
+                        turn = failed.retry_after.map(|wait| Instant::now() + wait);
+                    }
                 }
             }
             name = asked.recv() => {

@@ -2,7 +2,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use ingress_trace::cluster::object::Kind;
+use ingress_trace::cluster::object::{Kind, Name};
 use ingress_trace::cluster::stats::Reason;
 use tests::fake_api::{FOREVER, Fault, Order, Verb};
 use tests::kubeconfig::User;
@@ -86,6 +86,24 @@ async fn a_server_that_asks_for_time_gets_it() {
         start.elapsed()
     );
     view.synced("services").await;
+}
+
+#[tokio::test]
+async fn backend_pods_wait_as_long_as_the_server_asks_for_too() {
+    let api = started();
+    api.fail("pods", Verb::Get, 1, Fault::Status(429, Some(3)));
+    add(&api, pod("cart-1", "node-2"));
+    let mut view = View::of(&api, MUCH);
+    view.synced("pods").await;
+    let start = Instant::now();
+    view.link.look_at(Name::new("shop", "gone-1"));
+    view.until("a refusal", |view| {
+        view.errors("pods", Reason::Throttled) == 1
+    })
+    .await;
+    view.link.look_at(Name::new("shop", "cart-1"));
+    view.names(Kind::Pod, &["cart-1"]).await;
+    assert!(start.elapsed() >= Duration::from_secs(3));
 }
 
 #[tokio::test]
