@@ -97,6 +97,8 @@ pub mod flag {
     /// The peer's RST carried an ACK (`tcp_send_active_reset`: a live socket aborted), as against
     /// the RST that answers a segment to a socket that is gone.
     pub const RST_ACK: u16 = 1 << 8;
+    /// A stream of HTTP/2 ended by RST_STREAM or GOAWAY, and not the connection.
+    pub const STREAM: u16 = 1 << 9;
     /// The peer's FIN had come before this exchange's request was sent.
     pub const FIN_BEFORE: u16 = 1 << 10;
     /// The request is a HEAD.
@@ -158,7 +160,8 @@ pub struct Sample {
     pub acked: u32,
     /// Response bytes that the application had not read when it ended.
     pub unread: u32,
-    /// HTTP status of the response, 0 when not seen.
+    /// HTTP status of the response, 0 when not seen; with [`flag::NOT_HTTP`] its first two bytes, of
+    /// an alert that ended a TLS handshake its type and description.
     pub status: u16,
     /// Local port, host order.
     pub local_port: u16,

@@ -64,7 +64,8 @@ pub struct Conn {
     pub idle: u64,
     pub request_bytes: u64,
     pub response_bytes: u64,
-    /// Last bytes of the response, kept where the framing needs them.
+    /// Last bytes of the response, kept where the framing needs them. Upstream TLS: whether the
+    /// newest bytes were an alert; HTTP/2: the stream of this exchange.
     pub tail: u64,
     /// Failed attempt that this exchange follows (retry, or answer to the client).
     pub prev_cookie: u64,

@@ -111,7 +111,7 @@ fn send(conn: &Conn, what: u8, moment: &Moment) {
     sample.retransmits = moment.retransmits;
     sample.unread = moment.unread;
     sample.acked = 0;
-    if moment.acked != 0 && conn.exchange != 0 {
+    if moment.acked != 0 {
         let acked = conn.acknowledged(moment.unacknowledged);
         sample.acked = acked;
     }
@@ -141,6 +141,10 @@ fn timeline(conn: &Conn, sample: &mut Sample) {
     sample.expected_bytes = http::expected(&conn.scan, conn.framing);
     sample.exchange = conn.exchange;
     sample.status = conn.status;
+    if conn.has(flag::NOT_HTTP) {
+        let head = &conn.response_head;
+        sample.status = u16::from_be_bytes([head[0], head[1]]);
+    }
     sample.phase = if conn.established_time == 0 {
         phase::CONNECT
     } else {

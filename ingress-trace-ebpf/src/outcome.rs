@@ -47,7 +47,8 @@ pub fn ended_by_peer(conn: &mut Conn, what: u8, fin: bool, moment: &Moment) {
             // the everyday end, so only a RST is worth asking.
             // A RST behind the peer's own FIN answers our farewell (close_notify).
             let reset = !fin && conn.fin_in == 0;
-            if reset || (fin && (handshake(conn) || tickets(conn))) {
+            let may_be_cut = handshake(conn) || tickets(conn) || unannounced(conn);
+            if reset || (fin && may_be_cut) {
                 fail(conn, what, moment);
             }
             return;
@@ -70,6 +71,52 @@ fn tickets(conn: &Conn) -> bool {
     conn.proto == proto::TLS && conn.exchange == 1 && conn.response_bytes < TICKETS
 }
 
+/// Whether the backend's newest bytes were an alert of TLS: `close_notify`, or a refusal.
+#[inline(always)]
+fn goodbye(conn: &Conn) -> bool {
+    conn.proto == proto::TLS && conn.tail != 0
+}
+
+/// Whether an end now was not announced: TLS has `close_notify`; of HTTP/2 nothing is known.
+#[inline(always)]
+fn unannounced(conn: &Conn) -> bool {
+    conn.proto == proto::HTTP2 || (conn.proto == proto::TLS && conn.tail == 0)
+}
+
+/// Shortest wait of a controller's timer, in nanoseconds.
+const PATIENCE: u64 = 100_000_000;
+
+/// Whether session tickets may be all that came before the controller gave up.
+#[inline(always)]
+fn only_tickets(conn: &Conn, time: u64) -> bool {
+    tickets(conn) && (goodbye(conn) || time.wrapping_sub(conn.last_time) >= PATIENCE)
+}
+
+/// The TLS handshake met an alert or something else than TLS: `response_head` begins with it.
+#[inline(always)]
+pub fn handshake_refused(conn: &mut Conn, time: u64) {
+    if conn.has(flag::FAILED) {
+        return;
+    }
+    conn.phase = phase::RESPONSE;
+    conn.response_time = time;
+    conn.last_time = time;
+    conn.flags |= flag::NOT_HTTP | flag::FAILED;
+    link::failed(time);
+    count(conn, counted::FAILURE, 0, 0);
+    emit(conn, kind::RESPONSE, &Moment::at(time, false));
+}
+
+/// A stream of HTTP/2 ended before its response did; the connection may stay.
+#[inline(always)]
+pub fn stream_failed(conn: &mut Conn, what: u8, moment: &Moment) {
+    let open = conn.phase == phase::REQUEST || conn.phase == phase::RESPONSE;
+    if open && !conn.has(flag::FAILED) {
+        conn.flags |= flag::STREAM;
+        fail(conn, what, moment);
+    }
+}
+
 /// Whether the connection is still in its TLS handshake.
 #[inline(always)]
 fn handshake(conn: &Conn) -> bool {
@@ -82,7 +129,7 @@ pub fn given_up(conn: &mut Conn, moment: &Moment) {
     if conn.has(flag::FAILED) {
         return;
     }
-    let fin = conn.fin_in != 0;
+    let fin = conn.fin_in != 0 || goodbye(conn);
     if conn.switched() && !fin && conn.rst_in == 0 {
         // An upgrade that nobody used: the controller did not like the 101, or its client left.
         conn.phase = phase::RESPONSE;
@@ -92,6 +139,7 @@ pub fn given_up(conn: &mut Conn, moment: &Moment) {
     }
     let open = conn.phase == phase::REQUEST
         || handshake(conn)
+        || only_tickets(conn, moment.time)
         || (conn.phase == phase::RESPONSE
             && conn.proto == proto::HTTP1
             && conn.complete(fin) != complete::YES);

@@ -77,6 +77,29 @@ impl Flags {
     }
 }
 
+/// What is no response, by its first two bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strange {
+    /// A record of TLS; of an alert in a handshake its description (RFC 8446 section 6).
+    Tls(Option<u8>),
+    /// HTTP/1.
+    Http1,
+    /// Something else.
+    Unknown,
+}
+
+impl Strange {
+    fn of(bytes: [u8; 2]) -> Self {
+        match bytes {
+            // Record types, and the version that every record names first.
+            [0x14..=0x17, 3] => Self::Tls(None),
+            [0x15, description] => Self::Tls(Some(description)),
+            [b'H', b'T'] => Self::Http1,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// One event. Times in monotonic nanoseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
@@ -134,6 +157,8 @@ pub struct Event {
     pub handshake: bool,
     /// HTTP status.
     pub status: Option<u16>,
+    /// What began where a response should have.
+    pub strange: Option<Strange>,
     /// Our end.
     pub local: SocketAddr,
     /// The peer.
@@ -153,6 +178,9 @@ impl Event {
             return Err(DecodeError::Field("framing", sample.framing));
         }
         let flags = Flags(sample.flags);
+        let strange = flags
+            .any(flag::NOT_HTTP)
+            .then(|| Strange::of(sample.status.to_be_bytes()));
         Ok(Self {
             time: sample.time,
             kind: kind_of(sample.kind)?,
@@ -181,7 +209,8 @@ impl Event {
             acked: sample.acked,
             unread: sample.unread,
             handshake: sample.proto == proto::TLS && sample.exchange == 0,
-            status: (sample.status != 0).then_some(sample.status),
+            status: (sample.status != 0 && strange.is_none()).then_some(sample.status),
+            strange,
             local: address(sample.local_address, sample.local_port),
             remote: address(sample.remote_address, sample.remote_port),
             leads: None,

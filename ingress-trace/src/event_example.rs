@@ -68,6 +68,7 @@ pub fn up(cookie: u64, kind: Kind, time: u64) -> Event {
         handshake: false,
         acked: if connect { 0 } else { 80 },
         status,
+        strange: None,
         local: "10.77.0.2:40000".parse().expect("an address"),
         remote: "10.77.1.3:8080".parse().expect("an address"),
         leads: None,

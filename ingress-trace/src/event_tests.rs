@@ -52,7 +52,9 @@ proptest! {
         let handshake = sample.proto == proto::TLS && sample.exchange == 0;
         prop_assert_eq!(event.handshake, handshake);
         prop_assert_eq!(event.errno.unwrap_or(0), sample.errno);
-        prop_assert_eq!(event.status.unwrap_or(0), sample.status);
+        let strange = sample.flags & flag::NOT_HTTP != 0;
+        prop_assert_eq!(event.strange.is_some(), strange);
+        prop_assert_eq!(event.status.unwrap_or(0), if strange { 0 } else { sample.status });
         prop_assert_eq!(event.local.port(), sample.local_port);
         prop_assert_eq!(event.remote.port(), sample.remote_port);
     }

@@ -344,7 +344,7 @@ impl Watched {
         usage
     }
 
-    /// Whether the controller had upstream exchanges since `since` whose statuses cannot be read
+    /// Whether the controller had upstream requests or responses since `since` whose statuses cannot be read
     /// (TLS, HTTP/2): an error to a client at `until` may be one of theirs.
     pub fn unreadable_since(&mut self, cgroup: u64, since: u64, until: u64) -> bool {
         let Some(target) = self.owner(cgroup).map(|owner| owner.target) else {
@@ -365,8 +365,8 @@ impl Watched {
     fn note_unreadable(&mut self, aggregates: &[(Key, Value)]) {
         let mut totals: HashMap<u64, u64> = HashMap::new();
         for (key, value) in aggregates {
-            if key.counted == counted::EXCHANGE
-                && key.status == 0
+            let unread = key.counted == counted::EXCHANGE && key.status == 0;
+            if (unread || key.counted == counted::UNREAD)
                 && let Some(owner) = self.owner(key.cgroup)
             {
                 *totals.entry(owner.target).or_default() += value.count;

@@ -3,8 +3,9 @@
 use core::hint::cold_path;
 
 use super::request::{NO_START, first};
-use crate::{conn::Conn, payload::Packet};
+use crate::{conn::Conn, count::count, payload::Packet};
 use ingress_trace_common::{
+    aggregate::counted,
     http::{REQUEST_KEPT, is_request, proxy_header},
     sample::{flag, phase, proto},
 };
@@ -61,6 +62,7 @@ pub(super) fn begin_handshake(conn: &mut Conn, packet: &Packet) {
     conn.phase = phase::REQUEST;
     conn.request_time = packet.time();
     conn.request_bytes = conn.request_end.wrapping_sub(conn.request_start) as u64;
+    count(conn, counted::UNREAD, 0, 0);
 }
 
 /// Smallest TLS record that can carry a request; alerts (close_notify) and frames of HTTP/2 that
@@ -76,49 +78,73 @@ pub(super) fn tls_request(packet: &Packet, skip: u32) -> bool {
     let len = u16::from_be_bytes([record[3], record[4]]) as u32;
     match record[0] {
         0x17 => len >= TLS_REQUEST,
-        // ChangeCipherSpec, then Finished, then perhaps the request.
-        0x14 => {
-            let Some(next) = packet.bytes::<5>(skip + 6) else {
-                return false;
-            };
-            let finished = u16::from_be_bytes([next[3], next[4]]) as u32;
-            next[0] == 0x17 && packet.len - skip > 6 + 5 + finished + TLS_REQUEST
-        }
+        // ChangeCipherSpec, perhaps a certificate, Finished, then perhaps the request.
+        0x14 => behind_finished(packet, skip + 6),
         _ => false,
     }
+}
+
+/// Finished in a record of TLS 1.3, with a hash of 32 or 48 bytes: RFC 8446 sections 4.4.4, 5.2.
+const FINISHED: [u32; 2] = [4 + 32 + 17, 4 + 48 + 17];
+
+/// Whether a request follows the client's Finished in the same packet.
+#[inline(always)]
+fn behind_finished(packet: &Packet, from: u32) -> bool {
+    let mut at = from;
+    let mut i = 0;
+    // A certificate that was asked for, its proof, Finished.
+    while i < 3 {
+        let Some(record) = packet.bytes::<5>(at) else {
+            return false;
+        };
+        let len = u16::from_be_bytes([record[3], record[4]]) as u32;
+        at += 5 + len;
+        if record[0] != 0x17 {
+            return false;
+        }
+        if len == FINISHED[0] || len == FINISHED[1] {
+            return packet.len > at + TLS_REQUEST;
+        }
+        i += 1;
+    }
+    false
 }
 
 /// A HEADERS frame among the first frames of the packet (RFC 9113 section 4.1).
 #[inline(always)]
 pub(super) fn http2_request(packet: &Packet, skip: u32) -> bool {
-    let mut at = skip;
+    stream(packet, skip, 1) != 0
+}
+
+/// The stream of the first HEADERS frame among the first frames of the packet, or of DATA where
+/// `least` is 0 and not 1; 0 when there is none.
+#[inline(always)]
+pub(super) fn stream(packet: &Packet, from: u32, least: u8) -> u32 {
+    let mut at = from;
     if let Some(first) = packet.bytes::<4>(at)
         && first == *b"PRI "
     {
         at += 24;
     }
-    has_frame(packet, at, 1)
-}
-
-/// Whether a frame of a type up to `most` (0 DATA, 1 HEADERS) is among the first of the packet.
-#[inline(always)]
-pub(super) fn has_frame(packet: &Packet, from: u32, most: u8) -> bool {
-    let mut at = from;
     let mut i = 0;
     while i < 4 {
         let Some(frame) = packet.bytes::<9>(at) else {
-            return false;
+            return 0;
         };
         // A stream's number has no highest bit; connection-level frames have number 0.
-        if frame[3] <= most && frame[5] & 0x80 == 0 {
-            return true;
+        let stream = u32::from_be_bytes([frame[5], frame[6], frame[7], frame[8]]);
+        if frame[3] >= least && frame[3] <= 1 && stream >> 31 == 0 {
+            return stream;
         }
         let len = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
-        if len > 16_384 {
-            return false;
+        if len > MOST_FRAME {
+            return 0;
         }
         at += 9 + len;
         i += 1;
     }
-    false
+    0
 }
+
+/// Largest frame that is looked behind: what servers may send unless told otherwise.
+pub(super) const MOST_FRAME: u32 = 16_384;

@@ -1,6 +1,7 @@
 //! Data packets -> exchanges: where a request starts, where its response begins, what status it
 //! has, how its end is told. Retransmitted, reordered and coalesced segments must not fool it.
 mod answer;
+mod aside;
 mod detect;
 mod head;
 mod request;

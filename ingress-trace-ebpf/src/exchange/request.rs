@@ -2,6 +2,7 @@
 //! was known of the response before it.
 use core::hint::cold_path;
 
+use super::aside::{gives_stream_up, unread_request};
 use super::detect::{detect, http2_request, tls_request};
 use super::{APPENDED, UNREAD_REQUEST, after};
 use crate::{
@@ -9,6 +10,7 @@ use crate::{
     emit::{Moment, emit},
     link,
     payload::Packet,
+    sock::Tcp,
 };
 use ingress_trace_common::{
     http::{REQUEST_KEPT, framing, is_request},
@@ -17,7 +19,7 @@ use ingress_trace_common::{
 
 /// A data packet in the request's direction.
 #[inline(always)]
-pub fn request_data(conn: &mut Conn, packet: &Packet) {
+pub fn request_data(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
     let fresh = after(packet.end(), conn.request_end);
     let old_end = conn.request_end;
     // The head of a request may come late, when segments were reordered.
@@ -31,6 +33,9 @@ pub fn request_data(conn: &mut Conn, packet: &Packet) {
         if after(old_end, packet.seq) {
             skip = old_end.wrapping_sub(packet.seq);
         }
+    }
+    if conn.proto == proto::HTTP2 && fresh && conn.upstream() {
+        gives_stream_up(conn, packet, tcp);
     }
     if conn.phase == phase::REQUEST && !(conn.proto == proto::TLS && conn.exchange == 0) {
         conn.request_bytes += packet.end().wrapping_sub(old_end) as u64;
@@ -47,6 +52,9 @@ pub fn request_data(conn: &mut Conn, packet: &Packet) {
         return;
     }
     begin_request(conn, packet.seq.wrapping_add(start), packet.time());
+    if conn.proto != proto::HTTP1 && conn.upstream() {
+        unread_request(conn, packet, start);
+    }
 }
 
 /// The rest of a request head that was sent in pieces.

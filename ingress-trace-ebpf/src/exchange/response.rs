@@ -4,20 +4,15 @@ use core::hint::cold_path;
 
 use super::after;
 use super::answer::{downstream_response, joined_write, upstream_response};
-use super::detect::has_frame;
+use super::aside::aside;
+use super::detect::{MOST_FRAME, stream};
 use super::head::scan;
 use super::request::reset_response;
-use crate::{
-    conn::Conn,
-    count::count,
-    emit::{Moment, emit},
-    payload::Packet,
-    sock::Tcp,
-};
+use crate::{conn::Conn, count::count, outcome, payload::Packet, sock::Tcp};
 use ingress_trace_common::{
     aggregate::counted,
     http::{self, RESPONSE_KEPT, complete, fold_tail, framing, status},
-    sample::{flag, kind, phase, proto},
+    sample::{flag, phase, proto},
 };
 
 /// A data packet in the response's direction.
@@ -31,6 +26,10 @@ pub fn response_data(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
     if fresh {
         conn.response_end = packet.end();
         conn.response_bytes += packet.end().wrapping_sub(old_end) as u64;
+    }
+    let unread = conn.proto == proto::TLS || conn.proto == proto::HTTP2;
+    if unread && fresh && conn.upstream() && aside(conn, packet) {
+        return;
     }
     if conn.phase == phase::RESPONSE {
         if fresh {
@@ -56,11 +55,16 @@ pub fn response_data(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
 pub(super) fn unread_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>, frames: bool) {
     cold_path();
     if conn.phase != phase::REQUEST {
+        if frames && other_protocol(conn, packet) {
+            outcome::handshake_refused(conn, packet.time());
+            // Whatever is still sent is no request of its own.
+            conn.proto = proto::OPAQUE;
+        }
         joined_write(conn, packet, tcp, 0);
         return;
     }
     // DATA and HEADERS answer a request; SETTINGS, PING and WINDOW_UPDATE do not.
-    if frames && !has_frame(packet, 0, 1) {
+    if frames && stream(packet, 0, 0) == 0 && !other_protocol(conn, packet) {
         return;
     }
     conn.response_time = packet.time();
@@ -81,9 +85,29 @@ pub(super) fn handshake_answer(conn: &mut Conn, packet: &Packet) {
         return;
     };
     if record[0] < 0x14 || record[0] > 0x16 || record[1] != 3 {
-        conn.flags |= flag::NOT_HTTP | flag::FAILED;
-        emit(conn, kind::RESPONSE, &Moment::at(conn.response_time, false));
+        conn.response_head[0] = record[0];
+        conn.response_head[1] = record[1];
+        outcome::handshake_refused(conn, conn.response_time);
     }
+}
+
+/// Whether the first bytes of a backend that was spoken HTTP/2 to are no frame.
+#[inline(always)]
+fn other_protocol(conn: &mut Conn, packet: &Packet) -> bool {
+    let first = conn.exchange <= 1 && conn.response_bytes == packet.len as u64;
+    if !first || !conn.upstream() || conn.has(flag::ADOPTED) {
+        return false;
+    }
+    let Some(frame) = packet.bytes::<3>(0) else {
+        return false;
+    };
+    if u32::from_be_bytes([0, frame[0], frame[1], frame[2]]) <= MOST_FRAME {
+        return false;
+    }
+    conn.response_head[0] = frame[0];
+    conn.response_head[1] = frame[1];
+    conn.flags |= flag::NOT_HTTP;
+    true
 }
 
 /// A connection whose request was not seen: only a status line tells what it is.

@@ -56,7 +56,7 @@ fn packet(skb: *mut __sk_buff, egress: bool) {
             packet.clock = tcp.map_or(0, Tcp::clock);
         }
         if conn.upstream() == egress {
-            exchange::request_data(conn, &packet);
+            exchange::request_data(conn, &packet, tcp);
         } else {
             if egress && conn.server == server::UNKNOWN {
                 recognize(conn, tcp);

@@ -2,7 +2,7 @@
 //! whether the failure was visible. Pure.
 use ingress_trace_common::sample::flag;
 
-use super::reading::Reading;
+use super::reading::{Reading, unread};
 use super::taxonomy::{Outcome, Phase, Protocol, StatusSource, Visible};
 use crate::event::Event;
 use crate::flow::{Ending, Flow};
@@ -79,6 +79,12 @@ fn of(observed: Option<u16>, inferred: Option<u16>, visible: Visible) -> Answer 
 
 /// What this controller answers to this outcome when nothing hides it.
 fn inferred(event: &Event, reading: Reading, profile: &Profile) -> Option<u16> {
+    // What a controller makes of TLS and HTTP/2 that fails differs by version and by chance; a read
+    // timeout is one everywhere.
+    let timeout = reading.outcome == Outcome::ResponseTimeout && !event.handshake;
+    if unread(event) && !timeout {
+        return None;
+    }
     let broke = matches!(reading.outcome, Outcome::Reset | Outcome::ClosedEarly);
     let cut = broke && event.head_complete();
     let refused = !event.head_complete() && (broke || reading.outcome == Outcome::ConnectTimeout);

@@ -7,7 +7,7 @@ use super::super::taxonomy::Protocol;
 use super::*;
 use crate::cause::taxonomy::Phase;
 use crate::event::example::{MS, down, refused, released, second, up, with};
-use crate::event::{Flags, Kind};
+use crate::event::{Flags, Kind, Strange};
 use crate::limits::{Limits, ProcessUsage, Usage};
 
 const AT: u64 = 100_000 * MS;
@@ -213,6 +213,7 @@ fn a_response_that_is_no_http_is_told_as_in_the_contract() {
     plain(
         Event {
             status: None,
+            strange: Some(Strange::Unknown),
             ..garbage
         },
         Ending::Unknown,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use ingress_trace_common::sample::flag;
 
 use super::evidence::{Shortage, errno_name, span};
-use super::reading::{Reading, age, errno};
+use super::reading::{Reading, age, errno, unread};
+use super::strange::meets;
 use super::taxonomy::{Cause, Confidence, Outcome, Phase};
 use crate::event::{Event, Kind};
 use crate::flow::{Ending, Flow};
@@ -227,13 +228,8 @@ fn not_http(facts: &Facts) -> Support {
         return None;
     }
     let event = event(facts);
-    if event.flags.any(flag::NOT_HTTP) {
-        let expected = if event.handshake {
-            "a TLS record"
-        } else {
-            "an HTTP status line"
-        };
-        return high(vec![format!("the response does not begin with {expected}")]);
+    if let Some(strange) = event.strange {
+        return high(vec![meets(event.protocol, strange)]);
     }
     if event.kind == Kind::Refused {
         return medium(vec![format!(
@@ -246,6 +242,12 @@ fn not_http(facts: &Facts) -> Support {
         return medium(vec![
             "the TLS handshake with the backend did not succeed".to_owned(),
         ]);
+    }
+    if unread(event) {
+        return medium(vec![format!(
+            "the controller closed {} after the backend's newest bytes, without a response",
+            span(age(event))
+        )]);
     }
     medium(vec![format!(
         "the controller closed {} after the response's head had come ({}) and answered with an \
@@ -311,6 +313,9 @@ const IDLE: Duration = Duration::from_secs(1);
 fn race(facts: &Facts) -> Support {
     let event = event(facts);
     let ended = matches!(facts.reading.outcome, Outcome::Reset | Outcome::ClosedEarly);
+    if event.flags.any(flag::STREAM) {
+        return None; // the connection lives on, or was closed in good order
+    }
     if !ended || !event.reused() || facts.reading.phase != Some(Phase::Request) {
         return None;
     }
@@ -359,13 +364,19 @@ fn too_late(facts: &Facts) -> Support {
         return None;
     }
     let waited = span(age(event));
-    let evidence = vec![
-        format!("{what} for {waited}, then the controller gave up"),
-        format!(
+    let mut evidence = vec![format!("{what} for {waited}, then the controller gave up")];
+    if event.handshake {
+        evidence.push("the TLS handshake with the backend was not over".to_owned());
+    }
+    if event.flags.any(flag::STREAM) {
+        // How much of the connection's bytes was this stream's is not known.
+        evidence.push("it reset the stream (RST_STREAM)".to_owned());
+    } else {
+        evidence.push(format!(
             "{} of {} request bytes acknowledged",
             event.acked, event.request_bytes
-        ),
-    ];
+        ));
+    }
     let proven = matches!(&facts.flow.ending, Ending::Answered(down) if down.status == Some(504));
     let delivered = u64::from(event.acked) >= event.request_bytes;
     if (proven || facts.timer) && delivered {
@@ -383,32 +394,48 @@ fn reset(facts: &Facts) -> Support {
 }
 
 fn closed(facts: &Facts) -> Support {
-    if facts.reading.outcome != Outcome::ClosedEarly {
+    if facts.reading.outcome != Outcome::ClosedEarly || may_have_answered(facts) {
         return None;
     }
     medium(ended_by(event(facts), "FIN"))
 }
 
+/// Whether what came on a leg that cannot be read may be the error that the client got.
+fn may_have_answered(facts: &Facts) -> bool {
+    let event = event(facts);
+    let same = matches!(&facts.flow.ending, Ending::Answered(down) if matches!(down.status, Some(503 | 504)));
+    unread(event) && event.phase == Phase::Response && !event.handshake && same
+}
+
 fn ended_by(event: &Event, how: &str) -> Vec<String> {
+    let since = event.began().unwrap_or(event.time);
+    let after = span(Duration::from_nanos(event.time.saturating_sub(since)));
+    if event.flags.any(flag::STREAM) {
+        let how = if how == "RST" { "RST_STREAM" } else { "GOAWAY" };
+        return vec![format!(
+            "the backend's {how} came {after} after the request"
+        )];
+    }
+    let asked = if event.handshake {
+        "the ClientHello"
+    } else {
+        "the request"
+    };
     let mut evidence = vec![format!(
-        "the backend's {how} came {} after the request, {} of its {} bytes acknowledged",
-        span(Duration::from_nanos(
-            event
-                .time
-                .saturating_sub(event.began().unwrap_or(event.time))
-        )),
-        event.acked,
-        event.request_bytes
+        "the backend's {how} came {after} after {asked}, {} of its {} bytes acknowledged",
+        event.acked, event.request_bytes
     )];
     if event.response_bytes > 0 {
         let of = match event.expected_bytes {
             0 => String::new(),
             expected => format!(" of {expected}"),
         };
-        evidence.push(format!(
-            "{}{of} response bytes had come",
-            event.response_bytes
-        ));
+        let what = if unread(event) {
+            "bytes had come: whether of a response cannot be read"
+        } else {
+            "response bytes had come"
+        };
+        evidence.push(format!("{}{of} {what}", event.response_bytes));
     }
     evidence
 }
@@ -445,6 +472,7 @@ fn seen(facts: &Facts) -> Vec<String> {
         Outcome::ResponseStalled => vec![format!(
             "the controller cut the client off {took} after the newest response byte"
         )],
+        Outcome::ClosedEarly => ended_by(event, "FIN"),
         outcome => vec![format!("{outcome}")],
     }
 }

@@ -7,7 +7,7 @@ use super::super::taxonomy::{Controller, Protocol};
 use super::super::timers::Timers;
 use super::*;
 use crate::event::example::{MS, down, refused, released, second, up, with};
-use crate::event::{Flags, Kind};
+use crate::event::{Flags, Kind, Strange};
 use crate::limits::{Limits, Usage};
 
 const AT: u64 = 100_000 * MS;
@@ -164,7 +164,7 @@ fn a_response_that_is_no_http_is_a_protocol_error() {
     let garbage = with(up(1, Kind::Response, AT), flag::NOT_HTTP);
     let verdict = decided(
         Event {
-            status: None,
+            strange: Some(Strange::Unknown),
             ..garbage
         },
         Ending::Unknown,

@@ -6,5 +6,8 @@ pub mod decide;
 pub mod evidence;
 pub mod meaning;
 pub mod reading;
+mod strange;
 pub mod taxonomy;
 pub mod timers;
+#[cfg(test)]
+mod unread_tests;

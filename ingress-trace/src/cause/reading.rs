@@ -66,10 +66,10 @@ pub fn read(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Read
             at(Outcome::ConnectUnreachable, Phase::Connect)
         }
         Kind::ConnectLocal => at(Outcome::ConnectLocal, Phase::Connect),
-        Kind::Reset if certain(flow) => at(Outcome::Reset, ended_in(flow)),
-        Kind::Closed if certain(flow) => at(Outcome::ClosedEarly, ended_in(flow)),
-        Kind::Broken if certain(flow) => at(timeout(event), phase(event)),
-        Kind::GaveUp => at(gave_up(flow, controller, timers)?, phase(event)),
+        Kind::Reset if certain(flow, controller) => at(Outcome::Reset, ended_in(flow)),
+        Kind::Closed if certain(flow, controller) => at(Outcome::ClosedEarly, ended_in(flow)),
+        Kind::Broken if certain(flow, controller) => at(timeout(event), phase(event)),
+        Kind::GaveUp => gave_up_in(flow, controller, timers),
         Kind::Response if event.flags.any(flag::NOT_HTTP) => {
             at(Outcome::BadResponse, Phase::Response)
         }
@@ -99,8 +99,10 @@ fn ended_in(flow: &Flow) -> Phase {
 }
 
 /// Where the exchange was: a response has begun with its first byte, though its head be incomplete.
+/// What cannot be read may say other things first (SETTINGS, alerts).
 fn phase(event: &Event) -> Phase {
-    if event.phase == Phase::Request && event.response_bytes > 0 {
+    let readable = !unread(event);
+    if event.phase == Phase::Request && event.response_bytes > 0 && readable {
         Phase::Response
     } else {
         event.phase
@@ -126,11 +128,16 @@ fn connect_outcome(flow: &Flow, controller: Controller, timers: &Timers) -> Opti
     }
 }
 
+/// Whether the leg is TLS or HTTP/2.
+pub fn unread(event: &Event) -> bool {
+    matches!(event.protocol, Some(Protocol::Tls | Protocol::Http2))
+}
+
 /// Whether the bytes alone prove that an exchange was cut; else the client's leg must show it.
-fn certain(flow: &Flow) -> bool {
+fn certain(flow: &Flow, controller: Controller) -> bool {
     let event = &flow.failure;
     if event.protocol != Some(Protocol::Http1) {
-        return unreadable(flow);
+        return unreadable(flow, controller);
     }
     let readable = event.framing != framing::UNKNOWN && !event.flags.any(flag::EARLY);
     event.phase == Phase::Request || readable || client_saw(&flow.ending)
@@ -138,13 +145,36 @@ fn certain(flow: &Flow) -> bool {
 
 /// On a leg that cannot be read, what looks like an open request may be a message of a WebSocket,
 /// and its end an orderly one: only an answer to the client, or a retry, tells.
-fn unreadable(flow: &Flow) -> bool {
-    let waiting = flow.failure.phase == Phase::Request;
+fn unreadable(flow: &Flow, controller: Controller) -> bool {
+    let event = &flow.failure;
+    let waiting = event.phase == Phase::Request || event.handshake;
     match &flow.ending {
-        Ending::Answered(down) => down.status.map_or(waiting, |status| status >= 500),
-        Ending::Retried(_) => waiting || flow.failure.handshake,
-        Ending::Cut(_) | Ending::Aborted | Ending::NoClient | Ending::Unknown => false,
+        // Where something had come, an error may be the backend's own answer, of a connection that
+        // it closed behind it: only one that this controller gives by itself is about the end.
+        Ending::Answered(down) => down.status.map_or(waiting, |status| {
+            status >= 500 && (waiting || says(controller, status))
+        }),
+        Ending::Retried(_) => waiting,
+        Ending::Cut(_) => unread(event) && client_saw(&flow.ending),
+        Ending::Unknown => waiting && unanswered(event),
+        Ending::Aborted | Ending::NoClient => false,
     }
+}
+
+/// Whether something certainly had no answer: a handshake, a stream whose frames show it, or what
+/// was sent first on a connection, where no WebSocket can be yet.
+fn unanswered(event: &Event) -> bool {
+    let first = event.exchange.number == 1 && event.response_bytes == 0;
+    event.handshake
+        || event.protocol == Some(Protocol::Http2)
+        || event.protocol == Some(Protocol::Tls) && first
+}
+
+/// Whether this controller answers so when a backend does not.
+fn says(controller: Controller, status: u16) -> bool {
+    let statuses = &profiles::of(controller).statuses;
+    controller == Controller::Unknown
+        || [statuses.no_answer, statuses.cut_head].contains(&Some(status))
 }
 
 /// Whether the client's leg shows a failure.
@@ -179,6 +209,33 @@ fn too_young(flow: &Flow) -> bool {
 
 /// 101 (RFC 9110 section 15.2.2): what follows is not HTTP.
 pub const SWITCHING: u16 = 101;
+
+/// As [`gave_up`], and where. On a leg that cannot be read, what has come may have been session
+/// tickets, and closing is the everyday end: only an error of the controller's own tells.
+fn gave_up_in(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Reading> {
+    let event = &flow.failure;
+    let at = |outcome, phase| Reading {
+        outcome,
+        phase: Some(phase),
+    };
+    if !unread(event) || event.handshake || event.flags.any(flag::STREAM) {
+        let outcome = gave_up(flow, controller, timers)?;
+        // A stream that is given up while bytes come is the client's doing, or a limit of its time.
+        let stalled = age(event) >= PATIENCE || !event.flags.any(flag::STREAM);
+        let certain = stalled || phase(event) == Phase::Request;
+        return certain.then(|| at(outcome, phase(event)));
+    }
+    let own_error = matches!(&flow.ending, Ending::Answered(down) if down.status >= Some(500));
+    let at_once = own_error && age(event) < PATIENCE && event.response_bytes > 0;
+    if event.phase == Phase::Response {
+        return (own_error && !at_once).then(|| at(Outcome::ResponseTimeout, Phase::Request));
+    }
+    if at_once && !timed(event, controller, timers) {
+        return Some(at(Outcome::BadResponse, Phase::Request));
+    }
+    let outcome = gave_up(flow, controller, timers)?;
+    Some(at(outcome, Phase::Request))
+}
 
 /// The controller closed its side: a timer, a response it does not accept, or a client that left.
 fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outcome> {

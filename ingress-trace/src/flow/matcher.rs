@@ -370,7 +370,9 @@ impl Matcher {
             };
         }
         // One that had an ending before was not without a client from the start.
-        let alone = ending == Ending::NoClient && open.ending.is_none();
+        // Nor was one of which nothing shows that it was an exchange: an idle connection's end.
+        let exchange = open.failure.phase != Phase::Response || open.failure.status.is_some();
+        let alone = ending == Ending::NoClient && open.ending.is_none() && exchange;
         if alone && !open.awaited {
             self.checks.certain(&open.failure);
         } else if matches!(&ending, Ending::Answered(client) if client.status.is_some()) {
