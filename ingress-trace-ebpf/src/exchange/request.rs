@@ -51,8 +51,12 @@ pub fn request_data(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
         }
         return;
     }
+    let alerted = conn.tail;
     begin_request(conn, packet.seq.wrapping_add(start), packet.time());
-    if conn.proto != proto::HTTP1 && conn.upstream() {
+    let unread = conn.proto == proto::TLS || conn.proto == proto::HTTP2;
+    if unread && conn.upstream() {
+        // An alert may overtake the request that it is about.
+        conn.tail = alerted;
         unread_request(conn, packet, start);
     }
 }

@@ -147,14 +147,14 @@ fn certain(flow: &Flow, controller: Controller) -> bool {
 /// and its end an orderly one: only an answer to the client, or a retry, tells.
 fn unreadable(flow: &Flow, controller: Controller) -> bool {
     let event = &flow.failure;
-    let waiting = event.phase == Phase::Request || event.handshake;
+    let waiting = event.phase == Phase::Request;
     match &flow.ending {
         // Where something had come, an error may be the backend's own answer, of a connection that
         // it closed behind it: only one that this controller gives by itself is about the end.
         Ending::Answered(down) => down.status.map_or(waiting, |status| {
-            status >= 500 && (waiting || says(controller, status))
+            status >= 500 && (waiting || event.handshake || says(controller, status))
         }),
-        Ending::Retried(_) => waiting,
+        Ending::Retried(_) => waiting || event.handshake,
         Ending::Cut(_) => unread(event) && client_saw(&flow.ending),
         Ending::Unknown => waiting && unanswered(event),
         Ending::Aborted | Ending::NoClient => false,
@@ -218,6 +218,11 @@ fn gave_up_in(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Re
         outcome,
         phase: Some(phase),
     };
+    // Go lets go of handshakes that nobody needs any more, and goes on elsewhere.
+    let begun = event.handshake && event.phase == Phase::Response;
+    if begun && matches!(&flow.ending, Ending::Retried(_)) {
+        return None;
+    }
     if !unread(event) || event.handshake || event.flags.any(flag::STREAM) {
         let outcome = gave_up(flow, controller, timers)?;
         // A stream that is given up while bytes come is the client's doing, or a limit of its time.
@@ -226,7 +231,8 @@ fn gave_up_in(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Re
         return certain.then(|| at(outcome, phase(event)));
     }
     let own_error = matches!(&flow.ending, Ending::Answered(down) if down.status >= Some(500));
-    let at_once = own_error && age(event) < PATIENCE && event.response_bytes > 0;
+    let too_late = matches!(&flow.ending, Ending::Answered(down) if down.status == Some(504));
+    let at_once = own_error && !too_late && age(event) < PATIENCE;
     if event.phase == Phase::Response {
         return (own_error && !at_once).then(|| at(Outcome::ResponseTimeout, Phase::Request));
     }
@@ -255,7 +261,8 @@ fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outco
             // neither leg can be read, a controller that gives up at once has had its answer.
             Ending::Answered(down) => match down.status {
                 Some(status) => status >= 500,
-                None => readable || age(event) >= PATIENCE,
+                // A stream that its client cancels looks the same while others are answered.
+                None => readable || timer() || event.handshake && age(event) >= PATIENCE,
             },
             Ending::Retried(_) => true,
             // Cut without an answer: its own timer, or one for a client that sends too slowly.
@@ -275,7 +282,7 @@ fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outco
         Ending::Aborted | Ending::NoClient => None,
         Ending::Answered(down) if event.handshake => down
             .status
-            .is_none_or(|status| status >= 500)
+            .is_some_and(|status| status >= 500)
             .then_some(Outcome::BadResponse),
         Ending::Answered(down) if down.status.is_some_and(|status| status >= 500) => {
             // It had a head and still answered with an error of its own: it refused that head

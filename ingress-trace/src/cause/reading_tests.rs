@@ -190,10 +190,8 @@ fn a_handshake_that_the_controller_gave_up_is_a_bad_response() {
         outcome(handshake.clone(), answered(Some(502))),
         Some(Outcome::BadResponse)
     );
-    assert_eq!(
-        outcome(handshake.clone(), answered(None)),
-        Some(Outcome::BadResponse)
-    );
+    // Go lets go of a connection whose handshake is over and that nobody needs any more.
+    assert_eq!(outcome(handshake.clone(), answered(None)), None);
     assert_eq!(outcome(handshake, answered(Some(404))), None);
 }
 
@@ -293,8 +291,10 @@ fn a_controller_that_gave_up_at_once_on_legs_that_cannot_be_read_had_its_answer(
         ..gave_up(ms)
     };
     assert_eq!(outcome(tls(1), answered(None)), None);
+    // A stream that its client cancels looks the same while others are answered.
+    assert_eq!(outcome(tls(700), answered(None)), None);
     assert_eq!(
-        outcome(tls(700), answered(None)),
+        outcome(tls(60_003), answered(None)),
         Some(Outcome::ResponseTimeout)
     );
     assert_eq!(
