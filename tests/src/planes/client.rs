@@ -1,11 +1,13 @@
 //! The three kinds of clients that a data plane has: a request in, what the client got out, in one
 //! type for all. One connection per request; what needs more uses the clients' own modules.
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 
 use anyhow::{Result, bail};
 use h2::Reason;
 
 use super::{Listener, Way, World};
+use crate::bed::Bed;
 use crate::{client, h2 as http2, https, response};
 
 /// What a client speaks.
@@ -96,7 +98,11 @@ pub enum Connection {
 impl Connection {
     /// Connects to the listener.
     pub fn open(world: &World, client: Client, listener: Listener) -> Result<Self> {
-        let (bed, to) = (&world.bed, world.at(listener));
+        Self::to(&world.bed, client, world.at(listener))
+    }
+
+    /// Connects from the client host.
+    pub fn to(bed: &Bed, client: Client, to: SocketAddr) -> Result<Self> {
         Ok(match client {
             Client::Plain => Self::Plain(client::Connection::open(bed, to)?),
             Client::Tls => Self::Tls(Box::new(https::open(bed, to)?)),
@@ -124,7 +130,14 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, method: &str, path: &str, headers: &str, body: &'static str) -> Result<Got> {
+    /// The same; `headers` are whole lines.
+    pub fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &'static str,
+    ) -> Result<Got> {
         let head = || client::request(method, path, headers) + body;
         match self {
             Self::Plain(connection) => exchange(connection, &head()),

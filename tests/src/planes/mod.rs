@@ -29,6 +29,8 @@ mod nginx;
 pub mod own;
 pub mod quiet;
 mod traefik;
+pub mod upstream_cases;
+pub mod upstreams;
 
 /// A data plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
