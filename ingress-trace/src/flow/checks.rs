@@ -1,14 +1,13 @@
-//! In: failures around which no client waited. Out: which attempts are a controller's own (health
-//! checks, traces, authorities): the same thing that failed so several times. Pure, bounded.
+//! In: failures that nobody waited for, as far as is known once no retry of theirs can go on. Out: which
+//! attempts are a controller's own (health checks, traces, authorities). Pure, bounded.
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::MOST_OPEN;
 use super::beat::Beat;
-use crate::cause::reading::SWITCHING;
 use crate::event::Event;
 
-/// So often alone is no chance: the client of a lonely failure may have been lost, or still wait.
+/// So often is no chance, where a client that cannot be read was there each time.
 const ENOUGH: u32 = 3;
 
 /// Kinds whose beat is looked for: what clients ask for in vain may be as many as they like.
@@ -18,10 +17,12 @@ const KINDS: usize = 4096;
 #[derive(Debug, Default)]
 struct Known {
     alone: u32,
+    /// When it was last alone.
+    learnt: u64,
     /// When it last failed.
-    time: u64,
+    failed: u64,
     beat: Beat,
-    /// Whether any of them was seen to be nobody's at its time.
+    /// Whether the newest that tells was nobody's as far as was known at its time.
     unasked: bool,
 }
 
@@ -32,71 +33,62 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// Takes a failure as it comes; tells whether it is on the beat of a check.
-    pub fn beats(&mut self, failure: &Event) -> bool {
-        let began = failure.began().unwrap_or(failure.time);
-        self.known(failure, KINDS)
+    /// Takes an attempt of this kind that failed; tells whether it is on the beat of a check.
+    pub fn beats(&mut self, kind: u64, began: u64, time: u64) -> bool {
+        self.known(kind, time, KINDS)
             .is_some_and(|known| known.beat.next(began))
     }
 
-    /// Notes a failure that no client was told of.
-    pub fn unasked(&mut self, failure: &Event) {
-        if let Some(known) = self.known.get_mut(&key(failure)) {
-            known.unasked = true;
-        }
-    }
-
-    fn known(&mut self, failure: &Event, most: usize) -> Option<&mut Known> {
-        if failure.status == Some(SWITCHING) {
-            return None; // an upgrade that its client did not use
-        }
-        let key = key(failure);
-        if self.known.len() >= most && !self.known.contains_key(&key) {
+    fn known(&mut self, kind: u64, time: u64, most: usize) -> Option<&mut Known> {
+        if self.known.len() >= most && !self.known.contains_key(&kind) {
             return None;
         }
-        let known = self.known.entry(key).or_default();
-        known.time = known.time.max(failure.time);
+        let known = self.known.entry(kind).or_default();
+        known.failed = known.failed.max(time);
         Some(known)
     }
 
-    /// Notes a failure that no client seems to have waited for.
-    pub fn alone(&mut self, failure: &Event) {
-        self.note(failure, 1);
-    }
-
-    /// Notes a failure that certainly no client waited for.
-    pub fn certain(&mut self, failure: &Event) {
-        self.note(failure, ENOUGH);
-    }
-
-    /// Notes a failure that a client had waited for: what was learnt before may be its requests.
-    pub fn asked(&mut self, failure: &Event) {
-        self.known.remove(&key(failure));
-    }
-
-    fn note(&mut self, failure: &Event, times: u32) {
-        if let Some(known) = self.known(failure, MOST_OPEN) {
-            known.alone = known.alone.saturating_add(times);
+    /// Notes whether no client was seen for a failure of this kind, once all around it was compared.
+    pub fn unasked(&mut self, kind: u64, unasked: bool) {
+        if let Some(known) = self.known.get_mut(&kind) {
+            known.unasked = unasked;
         }
     }
 
-    /// Whether this attempt is one of the controller's own; `on_beat`: what [`Checks::beats`] told.
-    pub fn has(&self, failure: &Event, on_beat: bool) -> bool {
-        !self.known.is_empty()
-            && self
-                .known
-                .get(&key(failure))
-                .is_some_and(|known| known.alone >= ENOUGH || on_beat && known.unasked)
+    /// Notes a failure of this kind that nobody seems to have waited for: surely nobody, or it is
+    /// unlikely of those who were there.
+    pub fn alone(&mut self, kind: u64, time: u64, surely: bool) {
+        if let Some(known) = self.known(kind, time, MOST_OPEN) {
+            let times = if surely { ENOUGH } else { 1 };
+            known.alone = known.alone.saturating_add(times);
+            known.learnt = known.learnt.max(time);
+        }
     }
 
-    /// Forgets what has not failed since `time`.
+    /// Notes that a client had waited for one: what was learnt before may be its requests.
+    pub fn asked(&mut self, kind: u64) {
+        self.known.remove(&kind);
+    }
+
+    /// Whether such an attempt is one of the controller's own; `on_beat`: what [`Checks::beats`] told.
+    pub fn has(&self, kind: u64, on_beat: bool) -> bool {
+        let known = self.known.get(&kind);
+        known.is_some_and(|known| known.alone >= ENOUGH || on_beat && known.unasked)
+    }
+
+    /// Forgets what has not failed since `time`, and of the others what was not alone since.
     pub fn forget(&mut self, time: u64) {
-        self.known.retain(|_, known| known.time > time);
+        self.known.retain(|_, known| known.failed > time);
+        for known in self.known.values_mut() {
+            if known.learnt <= time {
+                known.alone = 0;
+            }
+        }
     }
 }
 
-/// A check asks the same of the same backend each time; clients ask other things there.
-fn key(failure: &Event) -> u64 {
+/// What repeats: a check asks the same of the same backend each time; clients ask other things there.
+pub(super) fn kind(failure: &Event) -> u64 {
     let mut hasher = DefaultHasher::new();
     let words = failure.request.as_ref();
     let words = words.map(|request| (&request.method, &request.path));
@@ -111,22 +103,26 @@ mod tests {
     use crate::event::example::up;
 
     #[test]
-    fn what_failed_alone_three_times_is_the_controllers_own_until_it_rests() {
-        let check = |cookie| up(cookie, Kind::Reset, 1000 * cookie);
-        let mut other = check(4);
+    fn what_nobody_waited_for_is_the_controllers_own_until_it_rests() {
+        let check = up(1, Kind::Reset, 1000);
+        let mut other = up(2, Kind::Reset, 4000);
         other.request.as_mut().expect("a request").path = "/other".into();
+        let (own, asked) = (kind(&check), kind(&other));
+        assert_eq!(own, kind(&up(3, Kind::Closed, 9000)));
         let mut checks = Checks::default();
-        for cookie in 1..=3 {
-            assert!(!checks.has(&check(4), false));
-            checks.alone(&check(cookie));
+        for time in [1000, 2000, 3000] {
+            assert!(!checks.has(own, false));
+            checks.alone(own, time, false);
         }
-        assert!(checks.has(&check(4), false) && !checks.has(&other, false));
-        checks.certain(&other);
-        assert!(checks.has(&other, false));
-        checks.asked(&other);
-        assert!(!checks.has(&other, false), "clients ask for it, too");
-        checks.certain(&other);
+        assert!(checks.has(own, false) && !checks.has(asked, false));
+        checks.alone(asked, 4000, true);
+        assert!(checks.has(asked, false));
+        checks.asked(asked);
+        assert!(!checks.has(asked, false), "clients ask for it, too");
+        checks.alone(asked, 4000, true);
+        // That it goes on to fail is not that nobody asks.
+        checks.beats(own, 4000, 4000);
         checks.forget(3000);
-        assert!(!checks.has(&check(4), false) && checks.has(&other, false));
+        assert!(!checks.has(own, false) && checks.has(asked, false));
     }
 }

@@ -165,15 +165,25 @@ impl Attempt<'_> {
     }
 
     /// Whether it probably did: it asked for the same, or, where its answer says nothing of what it
-    /// asked for, just before: a controller connects as soon as it is asked.
+    /// asked for, just before: a controller connects as soon as it is asked. Requests that arrive
+    /// slowly, or are authorized first, are known by their answer at once.
     pub fn likely(&self, client: &Event) -> bool {
         let soon = self.lead(client).is_some_and(|lead| lead < LONG_LEAD);
         let told = match self.same_words(client) {
             Some(same) => same,
-            None if self.bound() => soon,
-            None => soon && client.request.is_none() || self.explains(client),
+            None if self.bound() || client.request.is_none() => {
+                soon || self.answered_behind(client) || self.explains(client)
+            }
+            None => self.explains(client),
         };
         self.possible(client) && told
+    }
+
+    /// Whether a client that cannot be read got its answer right behind the failure.
+    fn answered_behind(&self, client: &Event) -> bool {
+        let unread = client.protocol != Some(Protocol::Http1);
+        let told = matches!(said(client), Said::Bytes | Said::Cut);
+        unread && told && client.time >= self.event.time && self.lag(client) <= AT_ONCE
     }
 
     fn same_thread(&self, client: &Event) -> Option<bool> {

@@ -2,7 +2,7 @@
 //! Out: flows. Joins failures to the clients that waited for them by thread, words and time, where
 //! what a thread does next says nothing.
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 
 use crate::cause::taxonomy::{Phase, Protocol};
 use crate::event::{Event, ExchangeId, Kind, Leg};
@@ -94,7 +94,10 @@ impl Matcher {
                 self.at.insert(id, event.time);
                 let mut open = Open::new(event, chain);
                 // Envoy's checks have a thread of their own, which is not watched.
-                open.on_beat = chain != Chain::Pool && self.checks.beats(&open.failure);
+                if chain != Chain::Pool && open.teaches() {
+                    let (began, time) = (open.failure.began(), open.failure.time);
+                    open.on_beat = self.checks.beats(open.kind, began.unwrap_or(time), time);
+                }
                 self.open.insert((open.failure.time, id), open);
             }
         }
@@ -120,7 +123,7 @@ impl Matcher {
 
     /// Whether this attempt is one of the controller's own.
     fn own(&self, open: &Open) -> bool {
-        self.checks.has(&open.failure, open.on_beat)
+        self.checks.has(open.kind, open.on_beat)
     }
 
     fn find(&mut self, id: ExchangeId) -> Option<&mut Open> {
@@ -132,7 +135,7 @@ impl Matcher {
         let mut flows = Vec::new();
         self.compare(now, &mut flows);
         self.share(now);
-        self.note_alone(now);
+        self.note_unasked(now);
         let done: Vec<(ExchangeId, Ending)> = self
             .open
             .values()
@@ -239,6 +242,7 @@ impl Matcher {
         let Some(last) = self.open.get(&(time, failure)) else {
             return;
         };
+        let kind = last.kind;
         let since = client.began().unwrap_or(time);
         let before: Vec<Place> = self
             .failed_within(since.min(time), time)
@@ -251,6 +255,7 @@ impl Matcher {
             })
             .map(|open| (open.failure.time, open.failure.exchange))
             .collect();
+        self.again(&[kind], &client);
         let ending = fit::ending(client);
         for place in before {
             if let Some(open) = self.open.get_mut(&place) {
@@ -260,17 +265,28 @@ impl Matcher {
     }
 
     /// Notes the failures that have rested and that nobody seems to have waited for.
-    fn note_alone(&mut self, now: u64) {
+    fn note_unasked(&mut self, now: u64) {
         let rest = 2 * self.waits.settle;
         for open in self.open.values_mut().filter(|open| !open.noted) {
-            if open.failure.time.saturating_add(rest) <= now {
+            let rested = open.failure.time.saturating_add(rest) <= now;
+            if rested && open.ending.is_none() && !open.awaited && !open.again {
                 open.noted = true;
-                if open.ending.is_none() {
-                    self.checks.unasked(&open.failure);
-                }
-                if open.alone() && now != u64::MAX {
-                    self.checks.alone(&open.failure);
-                }
+                self.checks.unasked(open.kind, true);
+            }
+        }
+    }
+
+    /// Marks attempts of the same kind that failed for a client, though not with its answer: retries
+    /// of its request are nobody else's, and no checks.
+    fn again(&mut self, kinds: &[u64], client: &Event) {
+        if kinds.is_empty() {
+            return;
+        }
+        for (_, open) in self.open.range_mut(around(client)) {
+            let again = kinds.contains(&open.kind) && open.attempt().possible(client);
+            open.again |= again;
+            if again && open.noted {
+                self.checks.unasked(open.kind, false);
             }
         }
     }
@@ -279,11 +295,11 @@ impl Matcher {
     /// controller's own.
     fn left_over(&mut self, client: Event, flows: &mut Vec<Flow>) {
         let mut shared = false;
-        let from = client.began().unwrap_or(client.time).min(client.time);
-        let range = (from, FIRST)..=(client.time.saturating_add(BEHIND), LAST);
-        for (_, open) in self.open.range_mut(range) {
+        let mut kinds = Vec::new();
+        let unread = client.protocol != Some(Protocol::Http1);
+        for (_, open) in self.open.range_mut(around(&client)) {
             let attempt = open.attempt();
-            let own = self.checks.has(&open.failure, open.on_beat);
+            let own = self.checks.has(open.kind, open.on_beat);
             // What a failure may have caused is no error of the controller's own.
             let free = open.ending.is_none() && (!own || attempt.certain(&client, open.on_beat));
             shared |= free && attempt.explains(&client);
@@ -292,12 +308,17 @@ impl Matcher {
             let possible = attempt.possible(&client);
             open.awaited |= likely;
             open.possible |= possible;
+            open.unclear |= possible && unread;
+            if likely {
+                kinds.push(open.kind);
+            }
             if begins && open.ending.is_none() {
                 open.ending = Some(Ending::Cut(Box::new(client.clone())));
             } else if let Some(distance) = hides {
                 open.hide(distance, &client);
             }
         }
+        self.again(&kinds, &client);
         if said(&client) != Said::Error {
             return;
         }
@@ -373,10 +394,11 @@ impl Matcher {
         // Nor was one of which nothing shows that it was an exchange: an idle connection's end.
         let exchange = open.failure.phase != Phase::Response || open.failure.status.is_some();
         let alone = ending == Ending::NoClient && open.ending.is_none() && exchange;
-        if alone && !open.awaited {
-            self.checks.certain(&open.failure);
+        if alone && open.teaches() && !open.awaited && !open.again {
+            let time = open.failure.time;
+            self.checks.alone(open.kind, time, !open.unclear);
         } else if matches!(&ending, Ending::Answered(client) if client.status.is_some()) {
-            self.checks.asked(&open.failure);
+            self.checks.asked(open.kind);
         }
         if self.told.len() < MOST_OPEN {
             self.told.insert(id, (now, ending.clone()));
@@ -466,6 +488,12 @@ impl Matcher {
         // Health checks come at intervals of seconds to minutes.
         self.checks.forget(now.saturating_sub(20 * retry));
     }
+}
+
+/// Where the failures stand that a client may have waited for.
+fn around(client: &Event) -> RangeInclusive<Place> {
+    let from = client.began().unwrap_or(client.time).min(client.time);
+    (from, FIRST)..=(client.time.saturating_add(BEHIND), LAST)
 }
 
 /// Whether a connection that cannot be read ended right behind bytes: its client had got them.

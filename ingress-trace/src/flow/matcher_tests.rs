@@ -201,18 +201,94 @@ fn a_client_that_left_is_no_victim() {
 
 #[test]
 fn bytes_that_cannot_be_read_are_an_answer_only_at_once() {
-    let bytes = |time, after| Event {
-        status: None,
-        request: None,
-        response_bytes: 300,
-        protocol: Some(crate::cause::taxonomy::Protocol::Tls),
-        ..answer(9, 0, time, after)
-    };
     let failed = tried(refused(1, 100 * MS), MS / 10);
     let at_once = bytes(101 * MS, MS + MS / 2);
     assert_eq!(bound(&[failed.clone(), at_once]), ["1: answered -"]);
     let later = bytes(130 * MS, 30 * MS + MS / 2);
     assert_eq!(bound(&[failed, later]), ["1: retried 0"]);
+}
+
+/// Bytes to a client that cannot be read, asked for this long before.
+fn bytes(time: u64, after: u64) -> Event {
+    Event {
+        status: None,
+        request: None,
+        response_bytes: 300,
+        protocol: Some(crate::cause::taxonomy::Protocol::Tls),
+        ..answer(9, 0, time, after)
+    }
+}
+
+const MINUTE: u64 = 60_000 * MS;
+
+/// What is told of the same thing when it happens once a minute, each minute in words.
+fn each_minute(chain: Chain, events: impl Fn(u64, u64) -> Vec<Event>) -> Vec<Vec<String>> {
+    let mut matcher = Matcher::new(WAITS);
+    let minutes = (1..=6).map(|minute| {
+        for event in events(minute, minute * MINUTE) {
+            matcher.push(event, chain);
+        }
+        // The agent asks four times a second.
+        let steps = (0..80).map(|step| minute * MINUTE + step * 250 * MS);
+        steps
+            .flat_map(|now| told(&mut matcher, now))
+            .filter(|word| !word.is_empty())
+            .collect()
+    });
+    minutes.collect()
+}
+
+#[test]
+fn lonely_clients_that_cannot_be_read_are_told_however_slowly_they_ask() {
+    for chain in [Chain::Thread, Chain::Pool, Chain::Process] {
+        for lead in [MS / 2, 20 * MS, 200 * MS, 3000 * MS] {
+            let all = each_minute(chain, |minute, time| {
+                let reset = of("/a", tried(up(minute, Kind::Reset, time), MS));
+                vec![reset, bytes(time + MS, lead + 2 * MS)]
+            });
+            for (minute, told) in (1..).zip(all) {
+                assert_eq!(told.len(), 1, "{chain:?} {lead}");
+                assert_ne!(told, [format!("{minute}: nobody")], "{chain:?} {lead}");
+            }
+        }
+    }
+}
+
+#[test]
+fn attempts_that_are_tried_again_for_long_are_no_checks() {
+    // Five attempts within a second, then the answer: Caddy's lb_try_duration, Traefik's retries.
+    let all = each_minute(Chain::Process, |minute, time| {
+        let attempt = |number| refused(minute * 10 + number, time + number * 250 * MS);
+        let mut events: Vec<_> = (0..5)
+            .map(|number| tried(attempt(number), MS / 10))
+            .collect();
+        events.push(bytes(time + 1001 * MS, 1001 * MS + MS / 2));
+        events
+    });
+    for (minute, told) in (1..).zip(all) {
+        let last = format!("{}: unknown", minute * 10 + 4);
+        assert!(told.contains(&last), "{minute}: {told:?}");
+    }
+}
+
+#[test]
+fn a_check_is_learnt_beside_clients_that_ask_for_long() {
+    // Its answer comes long behind each check's failure, and each was asked for long before.
+    let long = |time| bytes(time + 400 * MS, 800 * MS);
+    let mut busy = Matcher::new(WAITS);
+    for number in 1..=3 {
+        let time = number * MINUTE;
+        busy.push(tried(refused(number, time), MS / 10), Chain::Process);
+        busy.push(long(time), Chain::Process);
+        assert_eq!(
+            told(&mut busy, time + 20_000 * MS),
+            [format!("{number}: nobody")]
+        );
+    }
+    // Now one that asks just when it fails does not make it a failure.
+    busy.push(tried(refused(4, 4 * MINUTE), MS / 10), Chain::Process);
+    busy.push(bytes(4 * MINUTE + MS, 2 * MS), Chain::Process);
+    assert_eq!(told(&mut busy, u64::MAX), ["4: nobody"]);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! In: a failure. Out: what is learnt of it until its ending is known.
 use ingress_trace_common::sample::flag;
 
-use super::Ending;
 use super::fit::Attempt;
-use crate::cause::reading::errno;
-use crate::event::{Event, ExchangeId, Kind};
+use super::{Ending, checks};
+use crate::cause::reading::SWITCHING;
+use crate::event::{Event, ExchangeId};
 use crate::finding::Request;
 use crate::profiles::Chain;
 
@@ -15,6 +15,8 @@ const UNCLEAR: u64 = 3_000_000;
 #[derive(Debug)]
 pub(super) struct Open {
     pub failure: Event,
+    /// What it has in common with other attempts of the same: see [`checks::kind`].
+    pub kind: u64,
     /// See [`Attempt::chain`].
     pub chain: Chain,
     /// When the application let go of it.
@@ -36,8 +38,12 @@ pub(super) struct Open {
     pub awaited: bool,
     /// Whether it came on the beat of a check.
     pub on_beat: bool,
-    /// Whether it was noted that nobody seems to have.
+    /// Whether it was noted that nobody seems to have, once all around it was compared.
     pub noted: bool,
+    /// Whether one of those clients cannot be read.
+    pub unclear: bool,
+    /// Whether such an attempt failed for one of those clients.
+    pub again: bool,
 }
 
 /// A success that may hide a failure.
@@ -54,6 +60,7 @@ impl Open {
     pub fn new(failure: Event, chain: Chain) -> Self {
         let gone = failure.flags.any(flag::RELEASED);
         Self {
+            kind: checks::kind(&failure),
             chain,
             released: gone.then_some(failure.time),
             thread: failure.tid,
@@ -66,6 +73,8 @@ impl Open {
             awaited: false,
             on_beat: false,
             noted: false,
+            unclear: false,
+            again: false,
             failure,
         }
     }
@@ -96,19 +105,10 @@ impl Open {
         }
     }
 
-    /// Whether nobody was told of it, once all around it was compared: a client that waits for it is
-    /// told at once where such a failure is not tried again slowly.
-    pub fn alone(&self) -> bool {
-        let event = &self.failure;
-        let quick = match event.kind {
-            // HAProxy waits a second before it connects again.
-            Kind::ConnectFailed => {
-                self.chain != Chain::Thread && event.errno == Some(errno::ECONNREFUSED)
-            }
-            Kind::Reset | Kind::Closed | Kind::Response => event.request.is_some(),
-            _ => false,
-        };
-        quick && !self.awaited && self.ending.is_none() && self.hidden.is_none()
+    /// Whether it can tell what the controller asks for itself: not an upgrade that its client did not
+    /// use.
+    pub fn teaches(&self) -> bool {
+        self.failure.status != Some(SWITCHING)
     }
 
     /// As clients are compared with it.
