@@ -382,6 +382,11 @@ impl Matcher {
         let Some(mut open) = self.open.remove(&(time, id)) else {
             return;
         };
+        // One that had an ending before was not without a client from the start. Nor was one of which
+        // nothing shows that it was an exchange: an idle connection's end.
+        let exchange = open.failure.phase != Phase::Response || open.failure.status.is_some();
+        let unjoined = ending == Ending::NoClient && open.ending.is_none();
+        let alone = unjoined && exchange && open.teaches() && !open.awaited && !open.again;
         if matches!(ending, Ending::Retried(_)) && open.failure.request.is_none() {
             let retry = open.retry.filter(|_| open.tried.is_some());
             let answer = retry.and_then(|retry| self.retries.get(&retry)?.answer.as_ref());
@@ -390,11 +395,7 @@ impl Matcher {
                 None => open.hidden.and_then(|hidden| hidden.request),
             };
         }
-        // One that had an ending before was not without a client from the start.
-        // Nor was one of which nothing shows that it was an exchange: an idle connection's end.
-        let exchange = open.failure.phase != Phase::Response || open.failure.status.is_some();
-        let alone = ending == Ending::NoClient && open.ending.is_none() && exchange;
-        if alone && open.teaches() && !open.awaited && !open.again {
+        if alone {
             let time = open.failure.time;
             self.checks.alone(open.kind, time, !open.unclear);
         } else if matches!(&ending, Ending::Answered(client) if client.status.is_some()) {

@@ -272,6 +272,36 @@ fn attempts_that_are_tried_again_for_long_are_no_checks() {
 }
 
 #[test]
+fn retries_on_a_beat_are_no_checks_once_their_client_is_known() {
+    // HAProxy with ten retries, a second between them; their client under TLS is told of the last one.
+    let attempt = |number| tried(refused(number, 100_000 * MS + number * 1001 * MS), MS / 10);
+    let mut matcher = Matcher::new(WAITS);
+    let mut findings = Vec::new();
+    for number in 1..=10 {
+        let failed = attempt(number);
+        let time = failed.time;
+        matcher.push(failed, Chain::Thread);
+        if number == 10 {
+            matcher.push(bytes(time + MS, 9 * 1001 * MS + 2 * MS), Chain::Thread);
+        }
+        findings.extend(told(&mut matcher, time + 900 * MS));
+    }
+    findings.extend(told(&mut matcher, 200_000 * MS));
+    let last = findings.iter().find(|one| one.starts_with("10: "));
+    assert_eq!(
+        last.map(String::as_str),
+        Some("10: unknown"),
+        "{findings:?}"
+    );
+    // Nothing was learnt: the next one is told as well.
+    let failed = attempt(110);
+    let time = failed.time;
+    matcher.push(failed, Chain::Thread);
+    matcher.push(bytes(time + MS, 2 * MS), Chain::Thread);
+    assert_eq!(told(&mut matcher, u64::MAX), ["110: answered -"]);
+}
+
+#[test]
 fn a_check_is_learnt_beside_clients_that_ask_for_long() {
     // Its answer comes long behind each check's failure, and each was asked for long before.
     let long = |time| bytes(time + 400 * MS, 800 * MS);
