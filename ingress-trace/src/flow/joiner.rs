@@ -7,6 +7,7 @@ use ingress_trace_common::sample::flag;
 use crate::cause::taxonomy::{Phase, Protocol};
 use crate::event::{Event, ExchangeId, Kind, Leg};
 
+use super::failures::{Failures, Place};
 use super::{Ending, Flow, MOST_OPEN, Waits, is_failure};
 
 #[derive(Debug)]
@@ -36,9 +37,7 @@ struct Relayable {
 pub struct Joiner {
     waits: Waits,
     /// Failed attempts that wait for their ending, by time.
-    open: BTreeMap<(u64, ExchangeId), Open>,
-    /// Where in `open` an exchange stands.
-    at: HashMap<ExchangeId, u64>,
+    open: Failures<Open>,
     /// Attempts that follow failed ones and have not failed (yet): when they began, and their
     /// endings once they got a response.
     retries: HashMap<ExchangeId, (u64, Option<Ending>)>,
@@ -50,7 +49,7 @@ pub struct Joiner {
     /// Which failure a client's exchange was joined to.
     joined: HashMap<ExchangeId, ExchangeId>,
     /// Errors that clients got and that nothing explains yet, by time.
-    answers: BTreeMap<(u64, ExchangeId), Event>,
+    answers: BTreeMap<Place, Event>,
     /// When what is too old was forgotten last.
     forgotten: u64,
     /// How often the bound was met.
@@ -62,8 +61,7 @@ impl Joiner {
     pub fn new(waits: Waits) -> Self {
         Self {
             waits,
-            open: BTreeMap::new(),
-            at: HashMap::new(),
+            open: Failures::default(),
             retries: HashMap::new(),
             untold: HashMap::new(),
             errors: HashMap::new(),
@@ -91,7 +89,7 @@ impl Joiner {
         match event.kind {
             Kind::Retry => self.note_retry(id, event.time, None),
             Kind::Released => {
-                if let Some(open) = self.find(id) {
+                if let Some(open) = self.open.get_mut(id) {
                     open.released = Some((event.tid, event.time));
                 }
             }
@@ -115,7 +113,7 @@ impl Joiner {
     /// An attempt that sent nothing was for the same request as the one that follows it.
     fn tell_request(&mut self, prev: ExchangeId, event: &Event) {
         let follows = Next::Attempt(event.exchange);
-        if let Some(open) = self.find(prev)
+        if let Some(open) = self.open.get_mut(prev)
             && open.next == follows
             && open.failure.request.is_none()
         {
@@ -125,7 +123,7 @@ impl Joiner {
 
     fn fail(&mut self, event: Event) {
         let id = event.exchange;
-        if self.at.contains_key(&id) {
+        if self.open.has(id) {
             // The same socket failed again before the first failure was told: that one stands.
             self.evicted += 1;
             return;
@@ -137,7 +135,6 @@ impl Joiner {
         )
         .then_some((event.tid, event.time))
         .filter(|_| event.flags.any(flag::RELEASED));
-        self.at.insert(id, event.time);
         if event.kind == Kind::Response {
             let waiting = self.errors.entry((event.cgroup, event.status)).or_default();
             waiting.push_back(Relayable {
@@ -171,11 +168,7 @@ impl Joiner {
     /// Whether this is what followed a failed attempt. A thread that had relayed a backend's error
     /// before it released that connection has done with it: what it does next is another request's.
     fn is_next(&self, prev: ExchangeId, event: &Event) -> bool {
-        let open = self
-            .at
-            .get(&prev)
-            .and_then(|time| self.open.get(&(*time, prev)));
-        match open.map(|open| &open.next) {
+        match self.open.get(prev).map(|open| &open.next) {
             Some(Next::Nothing) => true,
             Some(Next::Client(before)) => before.exchange == event.exchange,
             Some(Next::Attempt(_)) => false,
@@ -214,7 +207,7 @@ impl Joiner {
         let Some(id) = self.joined.remove(&event.exchange) else {
             return;
         };
-        let answered = self.find(id).is_some_and(|open| match &open.next {
+        let answered = self.open.get_mut(id).is_some_and(|open| match &open.next {
             Next::Client(before) => {
                 before.kind == Kind::Response && before.status.is_none_or(|status| status >= 400)
             }
@@ -231,7 +224,9 @@ impl Joiner {
             Next::Client(event) => Some(event.exchange),
             _ => None,
         };
-        let Some(open) = self.find(id) else { return };
+        let Some(open) = self.open.get_mut(id) else {
+            return;
+        };
         // Answered before, or cut inside what was relayed: the attempt is another request's.
         let ended = matches!(open.failure.kind, Kind::Reset | Kind::Closed | Kind::Broken);
         let over = matches!(open.next, Next::Client(_)) || ended && open.failure.head_complete();
@@ -242,10 +237,6 @@ impl Joiner {
         if let Some(client) = client {
             self.joined.insert(client, id);
         }
-    }
-
-    fn find(&mut self, id: ExchangeId) -> Option<&mut Open> {
-        self.open.get_mut(&(*self.at.get(&id)?, id))
     }
 
     /// Gives the flows that are settled at `now`; all of them when `now` is `u64::MAX`.
@@ -276,10 +267,7 @@ impl Joiner {
     }
 
     fn close(&mut self, id: ExchangeId, ending: Ending, now: u64, flows: &mut Vec<Flow>) {
-        let Some(time) = self.at.remove(&id) else {
-            return;
-        };
-        if let Some(open) = self.open.remove(&(time, id)) {
+        if let Some(open) = self.open.remove(id) {
             if let Next::Client(event) = &open.next {
                 self.joined.remove(&event.exchange);
             }
@@ -294,10 +282,7 @@ impl Joiner {
     }
 
     fn evict(&mut self, now: u64, flows: &mut Vec<Flow>) {
-        while self.open.len() > MOST_OPEN {
-            let Some((&(_, id), _)) = self.open.first_key_value() else {
-                break;
-            };
+        while let Some(id) = self.open.beyond() {
             self.evicted += 1;
             self.close(id, Ending::Unknown, now, flows);
         }
@@ -351,7 +336,7 @@ impl Joiner {
         if let Some((_, ending)) = self.retries.get(&id) {
             return ending.clone();
         }
-        let open = self.open.get(&(*self.at.get(&id)?, id))?;
+        let open = self.open.get(id)?;
         if depth == LONGEST {
             return Some(Ending::Unknown);
         }

@@ -9,6 +9,7 @@ use crate::event::{Event, ExchangeId, Kind, Leg};
 use crate::profiles::Chain;
 
 use super::checks::Checks;
+use super::failures::{FIRST, Failures, LAST, Place};
 use super::fit::{self, BEHIND, Said, said};
 use super::open::{Open, Retry};
 use super::{Ending, Flow, MOST_OPEN, Waits, is_failure};
@@ -19,14 +20,11 @@ const NEAR: u64 = 100_000_000;
 /// The same where the kernel side saw one thread do both.
 const LINKED: u64 = 2_000_000_000;
 
-type Place = (u64, ExchangeId);
-
 /// Joins events to flows. Bounded by [`MOST_OPEN`].
 #[derive(Debug)]
 pub struct Matcher {
     waits: Waits,
-    open: BTreeMap<Place, Open>,
-    at: HashMap<ExchangeId, u64>,
+    open: Failures<Open>,
     /// What clients got and has not been compared yet.
     clients: BTreeMap<Place, Event>,
     /// Errors of clients that waited for the same connection as one that failed.
@@ -46,8 +44,7 @@ impl Matcher {
     pub fn new(waits: Waits) -> Self {
         Self {
             waits,
-            open: BTreeMap::new(),
-            at: HashMap::new(),
+            open: Failures::default(),
             clients: BTreeMap::new(),
             sharing: BTreeMap::new(),
             retries: HashMap::new(),
@@ -76,29 +73,28 @@ impl Matcher {
         match event.kind {
             Kind::Retry => {}
             Kind::Released => {
-                if let Some(open) = self.find(id) {
+                if let Some(open) = self.open.get_mut(id) {
                     open.released = Some(event.time);
                     open.thread = event.tid;
                 }
             }
             Kind::Response if !is_failure(&event) => {
-                if let Some(open) = event.prev.and_then(|prev| self.find(prev)) {
+                if let Some(open) = event.prev.and_then(|prev| self.open.get_mut(prev)) {
                     open.retried = Some(event.time);
                 }
                 if let Some(retry) = self.retries.get_mut(&id) {
                     retry.answer = Some(event);
                 }
             }
-            _ if self.at.contains_key(&id) => self.evicted += 1,
+            _ if self.open.has(id) => self.evicted += 1,
             _ => {
-                self.at.insert(id, event.time);
-                let mut open = Open::new(event, chain);
+                let (at, mut open) = ((event.time, id), Open::new(event, chain));
                 // Envoy's checks have a thread of their own, which is not watched.
                 if chain != Chain::Pool && open.teaches() {
                     let (began, time) = (open.failure.began(), open.failure.time);
                     open.on_beat = self.checks.beats(open.kind, began.unwrap_or(time), time);
                 }
-                self.open.insert((open.failure.time, id), open);
+                self.open.insert(at, open);
             }
         }
     }
@@ -109,7 +105,7 @@ impl Matcher {
             self.evicted += 1;
             return;
         }
-        if let Some(open) = self.find(prev) {
+        if let Some(open) = self.open.get_mut(prev) {
             open.retry = Some(id);
             if event.kind == Kind::Retry && open.attempt().tried_again(event.time, None) {
                 open.tried = Some(event.time);
@@ -124,10 +120,6 @@ impl Matcher {
     /// Whether this attempt is one of the controller's own.
     fn own(&self, open: &Open) -> bool {
         self.checks.has(open.kind, open.on_beat)
-    }
-
-    fn find(&mut self, id: ExchangeId) -> Option<&mut Open> {
-        self.open.get_mut(&(*self.at.get(&id)?, id))
     }
 
     /// Gives the flows that are settled at `now`; all of them when `now` is `u64::MAX`.
@@ -161,7 +153,7 @@ impl Matcher {
         let pairs = self.pairs(&batch);
         for (place, failure) in &pairs {
             let ending = fit::ending(batch[place].clone());
-            if let Some(open) = self.find(*failure) {
+            if let Some(open) = self.open.get_mut(*failure) {
                 open.ending = Some(ending);
             }
         }
@@ -231,20 +223,18 @@ impl Matcher {
 
     fn failed_within(&self, from: u64, to: u64) -> impl Iterator<Item = &Open> {
         let range = (Bound::Included((from, FIRST)), Bound::Included((to, LAST)));
-        self.open.range(range).map(|(_, open)| open)
+        self.open.within(range)
     }
 
     /// What the client got ends the attempts for the same request before this one, too.
     fn join_earlier(&mut self, failure: ExchangeId, client: Event) {
-        let Some(time) = self.at.get(&failure).copied() else {
+        let Some(last) = self.open.get(failure) else {
             return;
         };
-        let Some(last) = self.open.get(&(time, failure)) else {
-            return;
-        };
+        let time = last.failure.time;
         let kind = last.kind;
         let since = client.began().unwrap_or(time);
-        let before: Vec<Place> = self
+        let before: Vec<ExchangeId> = self
             .failed_within(since.min(time), time)
             .filter(|open| open.ending.is_none() && open.failure.exchange != failure)
             .filter(|open| {
@@ -253,12 +243,12 @@ impl Matcher {
                     && attempt.tried_again(last.began(), last.failure.request.as_ref())
                     || attempt.precedes(&last.attempt(), &client, self.own(open))
             })
-            .map(|open| (open.failure.time, open.failure.exchange))
+            .map(|open| open.failure.exchange)
             .collect();
         self.again(&[kind], &client);
         let ending = fit::ending(client);
-        for place in before {
-            if let Some(open) = self.open.get_mut(&place) {
+        for id in before {
+            if let Some(open) = self.open.get_mut(id) {
                 open.ending = Some(ending.clone());
             }
         }
@@ -282,7 +272,7 @@ impl Matcher {
         if kinds.is_empty() {
             return;
         }
-        for (_, open) in self.open.range_mut(around(client)) {
+        for open in self.open.within_mut(around(client)) {
             let again = kinds.contains(&open.kind) && open.attempt().possible(client);
             open.again |= again;
             if again && open.noted {
@@ -297,7 +287,7 @@ impl Matcher {
         let mut shared = false;
         let mut kinds = Vec::new();
         let unread = client.protocol != Some(Protocol::Http1);
-        for (_, open) in self.open.range_mut(around(&client)) {
+        for open in self.open.within_mut(around(&client)) {
             let attempt = open.attempt();
             let own = self.checks.has(open.kind, open.on_beat);
             // What a failure may have caused is no error of the controller's own.
@@ -376,10 +366,7 @@ impl Matcher {
     }
 
     fn close(&mut self, id: ExchangeId, ending: Ending, now: u64, flows: &mut Vec<Flow>) {
-        let Some(time) = self.at.remove(&id) else {
-            return;
-        };
-        let Some(mut open) = self.open.remove(&(time, id)) else {
+        let Some(mut open) = self.open.remove(id) else {
             return;
         };
         // One that had an ending before was not without a client from the start. Nor was one of which
@@ -462,10 +449,7 @@ impl Matcher {
     }
 
     fn evict(&mut self, now: u64, flows: &mut Vec<Flow>) {
-        while self.open.len() > MOST_OPEN {
-            let Some((&(_, id), _)) = self.open.first_key_value() else {
-                break;
-            };
+        while let Some(id) = self.open.beyond() {
             self.evicted += 1;
             self.close(id, Ending::Unknown, now, flows);
         }
@@ -507,15 +491,6 @@ fn had_bytes(batch: &BTreeMap<Place, Event>, place: &Place) -> bool {
             .range((Bound::Included(from), Bound::Excluded(*place)))
             .any(|(other, event)| other.1 == place.1 && said(event) == Said::Bytes)
 }
-
-const FIRST: ExchangeId = ExchangeId {
-    cookie: 0,
-    number: 0,
-};
-const LAST: ExchangeId = ExchangeId {
-    cookie: u64::MAX,
-    number: u32::MAX,
-};
 
 #[cfg(test)]
 #[path = "matcher_tests.rs"]

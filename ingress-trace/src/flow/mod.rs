@@ -5,6 +5,7 @@
 //! those that serve others in between.
 mod beat;
 mod checks;
+mod failures;
 mod fit;
 mod joiner;
 mod matcher;
