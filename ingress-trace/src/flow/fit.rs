@@ -4,29 +4,14 @@
 use ingress_trace_common::sample::flag;
 
 use super::Ending;
+use super::times::{
+    ADJACENT, AT_ONCE, BEHIND, LATER, LEAD, LONG, LONG_LEAD, NEXT_STEP, TOGETHER, TOLD,
+};
 use crate::cause::reading::errno;
 use crate::cause::taxonomy::{Phase, Protocol};
 use crate::event::{Event, Kind};
 use crate::finding::Request;
 use crate::profiles::Chain;
-
-/// A controller answers for a failure at once; on a leg that cannot be read, what comes later is
-/// the answer of a retry.
-const AT_ONCE: u64 = 5_000_000;
-/// What comes so much later is certainly another attempt's.
-const LATER: u64 = 20_000_000;
-/// Within which a busy controller makes an attempt that a later success may hide.
-const LONG: u64 = 10_000_000;
-/// No retry succeeds that soon.
-const NEXT: u64 = 1_000_000;
-/// A controller connects at once, too.
-const LEAD: u64 = 2_000_000;
-/// Between letting go of an attempt and the next one for the same request, where nothing came between.
-const ADJACENT: u64 = 40_000;
-/// From where on a longer lead says nothing more.
-const LONG_LEAD: u64 = 50_000_000;
-/// How long after a client's answer its failure may show: deferred closes.
-pub const BEHIND: u64 = 20_000_000;
 
 // What speaks against a pair, in nanoseconds of distance.
 const OTHER_WORDS: u64 = 20_000_000;
@@ -274,16 +259,10 @@ impl Attempt<'_> {
             }
             // The thread went on with another attempt at once: this one's, or another request's.
             Said::Error if self.bound() && event.request.is_none() => {
-                self.at_once(client) && (self.retry.is_none() || self.lag(client) <= NEXT / 2)
+                self.at_once(client) && (self.retry.is_none() || self.lag(client) <= NEXT_STEP)
             }
             Said::Error => true,
-            Said::Bytes if self.retried_before(client.time) || self.lag(client) > AT_ONCE => false,
-            // Where a request may go on elsewhere, only the thread's very next step is its answer.
-            Said::Bytes if self.strays() && !self.next_step(client) => false,
-            // What comes before a failure is its answer only where the controller gives up.
-            Said::Bytes if client.time < event.time && !self.timed_out() => false,
-            Said::Bytes if event.kind == Kind::Response => client.time >= event.time,
-            Said::Bytes => !event.head_complete(),
+            Said::Bytes => self.may_write(client),
             // How a connection ends that cannot be read tells only where a response was cut.
             Said::Cut => {
                 let readable = client.protocol == Some(Protocol::Http1);
@@ -312,12 +291,26 @@ impl Attempt<'_> {
         let readable = client.protocol == Some(Protocol::Http1);
         let soon = self.lead(client).is_some_and(|lead| lead <= LEAD);
         let same = self.same_words(client) == Some(true);
-        readable && (same || !on_beat && soon && self.lag(client) <= NEXT)
+        readable && (same || !on_beat && soon && self.lag(client) <= TOLD)
+    }
+
+    /// Whether bytes that cannot be read may be the answer for such a failure.
+    fn may_write(&self, client: &Event) -> bool {
+        let event = self.event;
+        let behind = client.time >= event.time;
+        // A success, or another one's answer.
+        let other = self.retried_before(client.time) || self.lag(client) > AT_ONCE;
+        // Where a request may go on elsewhere, only the thread's very next step is its answer.
+        let elsewhere = self.strays() && !self.next_step(client);
+        // What comes before a failure is its answer only where the controller gives up.
+        let early = !behind && !self.timed_out();
+        let own = event.kind == Kind::Response;
+        !other && !elsewhere && !early && if own { behind } else { !event.head_complete() }
     }
 
     /// Whether the thread wrote this right after it had let go of the attempt.
     fn next_step(&self, client: &Event) -> bool {
-        client.prev == Some(self.event.exchange) && self.lag(client) <= NEXT / 2
+        client.prev == Some(self.event.exchange) && self.lag(client) <= NEXT_STEP
     }
 
     /// Whether the request may go on in another thread.
@@ -343,7 +336,7 @@ impl Attempt<'_> {
         let at_once = client
             .time
             .checked_sub(released)
-            .is_some_and(|lag| lag <= NEXT);
+            .is_some_and(|lag| lag <= TOGETHER);
         self.chain == Chain::Pool && connect && !other && waited && at_once
     }
 

@@ -10,15 +10,10 @@ use crate::profiles::Chain;
 
 use super::checks::Checks;
 use super::failures::{FIRST, Failures, LAST, Place};
-use super::fit::{self, BEHIND, Said, said};
+use super::fit::{self, Said, said};
 use super::open::{Open, Retry};
+use super::times::{BEHIND, LINKED, NEAR};
 use super::{Ending, Flow, MOST_OPEN, Waits, is_failure};
-
-/// A client's error follows the failure at once, or stands before the close that ends a wait.
-const NEAR: u64 = 100_000_000;
-
-/// The same where the kernel side saw one thread do both.
-const LINKED: u64 = 2_000_000_000;
 
 /// Joins events to flows. Bounded by [`MOST_OPEN`].
 #[derive(Debug)]

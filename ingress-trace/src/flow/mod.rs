@@ -10,6 +10,7 @@ mod fit;
 mod joiner;
 mod matcher;
 mod open;
+mod times;
 
 pub use joiner::Joiner;
 pub use matcher::Matcher;

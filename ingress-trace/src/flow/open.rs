@@ -2,14 +2,12 @@
 use ingress_trace_common::sample::flag;
 
 use super::fit::Attempt;
+use super::times::UNCLEAR;
 use super::{Ending, checks};
 use crate::cause::reading::SWITCHING;
 use crate::event::{Event, ExchangeId};
 use crate::finding::Request;
 use crate::profiles::Chain;
-
-/// Two clients that are this near each other cannot be told apart by time alone.
-const UNCLEAR: u64 = 3_000_000;
 
 /// A failed attempt.
 #[derive(Debug)]
