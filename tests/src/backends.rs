@@ -96,6 +96,21 @@ impl Behavior {
     }
 }
 
+/// Ways in which a response says where it ends: paths at the proxy, and the client's status.
+pub const FRAMINGS: &[(&str, u16)] = &[
+    ("/ok/plain", 200),
+    ("/ok/empty?size=0", 200),
+    ("/ok/created?status=201", 201),
+    ("/ok/no-content?status=204", 204),
+    ("/ok/not-modified?status=304", 304),
+    ("/ok/missing?status=404", 404),
+    ("/ok/broken?status=500", 500),
+    ("/close-header/", 200),
+    ("/close-delimited/", 200),
+    ("/chunked/", 200),
+    ("/idle-close/", 200),
+];
+
 /// What a port has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {

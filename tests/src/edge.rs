@@ -17,7 +17,7 @@ use crate::bed::{Bed, Host};
 use crate::client::abort_on_close;
 use crate::nginx::launch;
 use crate::process::Process;
-use crate::{log, tls, wait};
+use crate::{log, tls};
 
 /// A connection that a scripted backend has accepted.
 pub struct Peer {
@@ -195,11 +195,7 @@ impl Edge {
 
     /// Waits for the first entry with this URI.
     pub fn logged(&self, uri: &str) -> Result<log::Entry> {
-        wait::until(
-            &format!("{uri} in nginx's log"),
-            Duration::from_secs(10),
-            || self.log().ok()?.into_iter().find(|entry| entry.uri == uri),
-        )
+        log::logged(&self.folder.join("access.log"), uri)
     }
 
     /// The error log so far.

@@ -1,7 +1,10 @@
 //! Nginx's own logs, the second truth: lines in, requests and their attempts out.
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+
+use crate::wait;
 
 /// The `log_format` that [`parse`] reads.
 pub const FORMAT: &str = "$status|$upstream_status|$upstream_addr|$request_method|$request_uri|$server_port|$request_time";
@@ -29,6 +32,15 @@ pub fn read(path: &Path) -> Result<Vec<Entry>> {
     text.lines()
         .map(|line| parse(line).with_context(|| format!("failed to parse access log: {line}")))
         .collect()
+}
+
+/// Waits for the first entry with this URI: nginx writes one when it is done with the request, which
+/// can be after the client is.
+pub fn logged(path: &Path, uri: &str) -> Result<Entry> {
+    let what = format!("{uri} in nginx's log");
+    wait::until(&what, Duration::from_secs(10), || {
+        read(path).ok()?.into_iter().find(|entry| entry.uri == uri)
+    })
 }
 
 fn parse(line: &str) -> Option<Entry> {

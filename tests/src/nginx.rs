@@ -220,11 +220,7 @@ impl Nginx {
 
     /// Waits for the first entry with this URI.
     pub fn logged(&self, uri: &str) -> Result<log::Entry> {
-        wait::until(
-            &format!("{uri} in nginx's log"),
-            Duration::from_secs(10),
-            || self.log().ok()?.into_iter().find(|entry| entry.uri == uri),
-        )
+        log::logged(&self.folder.join("access.log"), uri)
     }
 
     /// The error log so far.

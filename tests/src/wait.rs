@@ -1,6 +1,6 @@
 //! Waiting for conditions: a probe and a deadline in, its answer out. Never a fixed sleep where a
 //! condition exists.
-use std::thread::sleep;
+use std::thread::{ScopedJoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -19,6 +19,13 @@ pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T
         }
         sleep(STEP);
     }
+}
+
+/// Waits for the end of a thread; its panic goes on here.
+pub fn joined<T>(thread: ScopedJoinHandle<T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// [`until`] for a plain condition.

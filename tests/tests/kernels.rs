@@ -13,6 +13,11 @@ fn rows() -> Vec<(&'static str, u16, u16, Value)> {
         "client_visible": "yes"});
     let no_route = json!({"outcome": "connect_unreachable", "phase": "connect",
         "cause": "network_unreachable", "client_visible": "yes"});
+    let cut = |outcome, phase, cause| json!({"outcome": outcome, "phase": phase, "cause": cause, "client_visible": "yes"});
+    let silent = |mut facts: Value| {
+        facts["bytes_received"] = json!(0);
+        facts
+    };
     vec![
         ("refused", 8901, 502, refused.clone()),
         ("refused-v6", 8902, 502, refused),
@@ -22,29 +27,25 @@ fn rows() -> Vec<(&'static str, u16, u16, Value)> {
             "reset-request",
             9009,
             502,
-            json!({"outcome": "reset", "phase": "request",
-            "cause": "backend_reset", "client_visible": "yes", "bytes_received": 0}),
+            silent(cut("reset", "request", "backend_reset")),
         ),
         (
             "fin-request",
             9011,
             502,
-            json!({"outcome": "closed_early", "phase": "request",
-            "cause": "premature_close", "client_visible": "yes"}),
+            cut("closed_early", "request", "premature_close"),
         ),
         (
             "fin-body",
             9015,
             200,
-            json!({"outcome": "closed_early", "phase": "response",
-            "cause": "premature_close", "client_visible": "yes"}),
+            cut("closed_early", "response", "premature_close"),
         ),
         (
             "hang",
             9017,
             504,
-            json!({"outcome": "response_timeout", "phase": "request",
-            "cause": "backend_timeout", "client_visible": "yes", "bytes_received": 0}),
+            silent(cut("response_timeout", "request", "backend_timeout")),
         ),
         (
             "retry",

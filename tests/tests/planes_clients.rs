@@ -184,17 +184,11 @@ fn beside_failures(world: &World, healthy: Client) -> Result<()> {
                 })
             })
             .collect();
-        let fine = fine.into_iter().try_for_each(joined);
+        let fine = fine.into_iter().try_for_each(wait::joined);
         done.store(true, Ordering::Relaxed);
-        let failing = failing.into_iter().try_for_each(joined);
+        let failing = failing.into_iter().try_for_each(wait::joined);
         fine.and(failing)
     })
-}
-
-fn joined<T>(thread: thread::ScopedJoinHandle<T>) -> T {
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Whether a finding is about one of [`FAILING`].

@@ -9,7 +9,7 @@ use tests::client::request;
 use tests::edge::pause;
 use tests::expect::Differences;
 use tests::nginx::Fault;
-use tests::planes::client::{Client, Connection};
+use tests::planes::client::{Client, Connection, Got};
 use tests::planes::{Plane, Way, World, each};
 use tests::{https, wait};
 
@@ -60,7 +60,7 @@ fn ask(world: &World, manner: Manner, path: &str) -> Result<()> {
                 if got.as_ref().map_or(true, |got| got.status.is_none()) {
                     *connection = Connection::open(world, client, client.at(Way::Single))?;
                 }
-                got.map_or(true, |got| got.failed())
+                got.map_or(true, Got::failed)
             }
             (Manner::Kept(_), None) => false,
         };

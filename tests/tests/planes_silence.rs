@@ -5,26 +5,16 @@ use std::sync::LazyLock;
 use std::thread;
 
 use anyhow::{Result, ensure};
-use tests::backends::Behavior as B;
+use tests::backends::{Behavior as B, FRAMINGS};
 use tests::bed::Host;
 use tests::client::{self as plain, Leave, request};
 use tests::planes::client::{Client, Connection};
 use tests::planes::quiet::{WAYS, all, fetch};
 use tests::planes::{Plane, Way, World};
-use tests::{h2, https};
+use tests::{h2, https, wait};
 
-const FRAMINGS: &[(&str, u16)] = &[
-    ("/ok/plain", 200),
-    ("/ok/empty?size=0", 200),
-    ("/ok/created?status=201", 201),
-    ("/ok/no-content?status=204", 204),
-    ("/ok/not-modified?status=304", 304),
-    ("/ok/missing?status=404", 404),
-    ("/ok/broken?status=500", 500),
-    ("/close-header/", 200),
-    ("/close-delimited/", 200),
-    ("/chunked/", 200),
-    ("/idle-close/", 200),
+/// Slow, but within the timers.
+const SLOW: &[(&str, u16)] = &[
     ("/ok/slow?ms=400", 200),
     ("/ok/slower?ms=520", 200),
     ("/patient/slow?ms=1100", 200),
@@ -36,7 +26,7 @@ const INTERIM: &[(&str, u16)] = &[("/interim-100/", 200), ("/interim-103/", 200)
 
 fn framings(world: &World, client: Client, plane: Plane) -> Result<()> {
     for way in WAYS {
-        for (path, status) in FRAMINGS {
+        for (path, status) in FRAMINGS.iter().chain(SLOW) {
             fetch(world, client, way, path, *status)?;
         }
         if plane != Plane::Nginx || (way == Way::Single && client != Client::H2) {
@@ -195,11 +185,7 @@ fn churn(world: &World, client: Client) -> Result<()> {
                 })
             })
             .collect();
-        threads.into_iter().try_for_each(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        threads.into_iter().try_for_each(wait::joined)
     })
 }
 

@@ -2,7 +2,7 @@
 //! ends each run, so that silence is a fact and not a matter of patience.
 use anyhow::Result;
 use tests::agent::{Agent, Finding};
-use tests::backends::Behavior as B;
+use tests::backends::{Behavior as B, FRAMINGS};
 use tests::bed::Host;
 use tests::client::{self, Connection, Leave, request};
 use tests::nginx::Listener;
@@ -47,20 +47,6 @@ fn fetch(world: &World, listener: Listener, rows: &[(&str, u16)]) -> Result<()> 
     }
     Ok(())
 }
-
-const FRAMINGS: &[(&str, u16)] = &[
-    ("/ok/plain", 200),
-    ("/ok/empty?size=0", 200),
-    ("/ok/created?status=201", 201),
-    ("/ok/no-content?status=204", 204),
-    ("/ok/not-modified?status=304", 304),
-    ("/ok/missing?status=404", 404),
-    ("/ok/broken?status=500", 500),
-    ("/close-header/", 200),
-    ("/close-delimited/", 200),
-    ("/chunked/", 200),
-    ("/idle-close/", 200),
-];
 
 /// Only where the backend closes: nginx 1.22 takes the interim answer for the final one, and on a
 /// kept connection waits for more until its timer ends it.
