@@ -46,34 +46,12 @@ fn what_is_not_an_upstream_is_never_told() -> Result<()> {
         checked(&mut life, 16)?;
         life.mark("/refused/marker-learnt")?;
         // While clients go on, from the start of some checks to the end of others.
-        let (bed, done) = (&life.bed, AtomicBool::new(false));
-        thread::scope(|scope| {
-            let clients: Vec<_> = (0..3)
-                .map(|client| {
-                    let done = &done;
-                    scope.spawn(move || {
-                        for number in 0.. {
-                            if done.load(Ordering::Relaxed) {
-                                break;
-                            }
-                            ask(bed, &format!("/fine-{client}-{number}?ms={}", number % 5))?;
-                        }
-                        Ok(())
-                    })
-                })
-                .collect();
-            let wait = wait::holds("requests", VERDICT * 3, || {
-                life.backends
-                    .requests(B::Ok)
-                    .is_ok_and(|count| count > 1000)
-            });
-            done.store(true, Ordering::Relaxed);
-            let clients = clients.into_iter().try_for_each(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
-            clients.and(wait)
+        let Life { bed, backends, .. } = &mut life;
+        let fine = |client, number| ask(bed, &format!("/fine-{client}-{number}?ms={}", number % 5));
+        meanwhile(3, fine, || {
+            wait::holds("requests", VERDICT * 3, || {
+                backends.requests(B::Ok).is_ok_and(|count| count > 1000)
+            })
         })?;
         probes(&life)?;
         life.finish(differences)
@@ -102,31 +80,24 @@ fn probes(life: &Life) -> Result<()> {
     Ok(())
 }
 
-/// Clients of all kinds that go on while `work` is done, over and over.
-fn meanwhile(bed: &Bed, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let done = &AtomicBool::new(false);
+/// Clients that each ask over and over, by their number and the request's, while `work` is done.
+fn meanwhile(
+    clients: usize,
+    asks: impl Fn(usize, usize) -> Result<()> + Sync,
+    work: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let (done, asks) = (&AtomicBool::new(false), &asks);
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..2)
-            .map(|client| {
-                scope.spawn(move || {
-                    let mut number = 0;
-                    while !done.load(Ordering::Relaxed) {
-                        number += 1;
-                        let path = format!("/on-{client}-{number}");
-                        // A process on its way out closes connections that have just come.
-                        ask(bed, &path).or_else(|_| ask(bed, &path))?;
-                    }
-                    Ok(())
-                })
-            })
+        let go_on = |client| {
+            let mut requests = (0..).take_while(|_| !done.load(Ordering::Relaxed));
+            requests.try_for_each(|number| asks(client, number))
+        };
+        let clients: Vec<_> = (0..clients)
+            .map(|client| scope.spawn(move || go_on(client)))
             .collect();
         let worked = work();
         done.store(true, Ordering::Relaxed);
-        let clients = clients.into_iter().try_for_each(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
+        let clients = clients.into_iter().try_for_each(wait::joined);
         worked.and(clients)
     })
 }
@@ -177,7 +148,12 @@ fn endpoints_that_come_and_go_properly_and_reloads() -> Result<()> {
         let http = "server { listen 9700; location / { return 200 'second'; } }";
         let mut pod = Edge::start_on(&bed, Host::SecondProxy, "", http)?;
         let seen = |pod: &Edge| pod.log().map_or(0, |log| log.len());
-        meanwhile(&bed, || {
+        let asks = |client, number| {
+            let path = format!("/on-{client}-{number}");
+            // A process on its way out closes connections that have just come.
+            ask(&bed, &path).or_else(|_| ask(&bed, &path))
+        };
+        meanwhile(2, asks, || {
             for _ in 0..2 {
                 let before = seen(&pod);
                 reload(&mut own, &bed, plane, &[B::Ok.endpoint(), second])?;
