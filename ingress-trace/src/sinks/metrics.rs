@@ -337,6 +337,7 @@ mod tests {
             # TYPE ingress_trace_events_lost_total counter
             ingress_trace_events_lost_total{stage="aggregate"} 0
             ingress_trace_events_lost_total{stage="decode"} 3
+            ingress_trace_events_lost_total{stage="history"} 0
             ingress_trace_events_lost_total{stage="link"} 0
             ingress_trace_events_lost_total{stage="output"} 0
             ingress_trace_events_lost_total{stage="ring"} 0
