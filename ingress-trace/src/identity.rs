@@ -440,10 +440,20 @@ fn service_words(name: &Name, port: Option<&PortRef>, then: &ServiceThen, at: Ti
     let since = then.emptied.map_or(String::new(), |emptied| {
         format!(" since {}", since(emptied, at))
     });
-    format!(
-        "Service {name} has {} ready endpoints{since}, {} terminating, {} not ready",
-        numbers.ready, numbers.terminating, numbers.not_ready
-    )
+    let ready = match numbers.ready {
+        0 => "no ready endpoint".to_owned(),
+        1 => "1 ready endpoint".to_owned(),
+        many => format!("{many} ready endpoints"),
+    };
+    let others = [
+        (numbers.terminating, "terminating"),
+        (numbers.not_ready, "not ready"),
+    ];
+    let others = others.iter().filter(|(count, _)| *count > 0);
+    let others: String = others
+        .map(|(count, word)| format!(", {count} {word}"))
+        .collect();
+    format!("Service {name} has {ready}{since}{others}")
 }
 
 /// How long before a time something began.

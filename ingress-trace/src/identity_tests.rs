@@ -198,7 +198,7 @@ fn a_request_without_upstream_is_told_by_its_route() {
         who.evidence,
         [
             "Ingress shop/web leads to shop/cart",
-            "Service shop/cart has 0 ready endpoints since 2.00 s, 0 terminating, 1 not ready"
+            "Service shop/cart has no ready endpoint since 2.00 s, 1 not ready"
         ]
     );
     // What is not certain gives no name.
@@ -225,7 +225,7 @@ fn a_service_that_is_addressed_itself_is_named_with_its_endpoints() {
         who.evidence,
         [
             "10.77.1.3:8080 is the cluster IP of shop/cart",
-            "Service shop/cart has 1 ready endpoints, 0 terminating, 0 not ready"
+            "Service shop/cart has 1 ready endpoint"
         ]
     );
 }

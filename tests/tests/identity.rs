@@ -18,7 +18,7 @@ use tests::kubeconfig::User;
 use tests::nginx::{Fault, Listener, Nginx, Options};
 use tests::objects::{self, Endpoint};
 use tests::process::Process;
-use tests::{shop, wait};
+use tests::{netns, shop, wait};
 
 const NODE: &str = "n1";
 const SYNCED: &str = "ingress_trace_kube_synced";
@@ -253,6 +253,8 @@ fn behind_a_services_own_address_the_real_pod_is_named() -> Result<()> {
         service.port()
     );
     bed.nft(Host::Proxy, &dnat)?;
+    let route = format!("route add {} via {ip}\n", service.ip());
+    netns::ip(Some(&bed.namespace(Host::Proxy)), &route)?;
     let api = bed.inside(Host::Proxy, || {
         let api = FakeApi::start()?;
         let mut front = objects::service(
@@ -277,8 +279,9 @@ fn behind_a_services_own_address_the_real_pod_is_named() -> Result<()> {
         Ok(api)
     })?;
     let config = api.kubeconfig(bed.folder(), &User::Nobody)?;
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", &bed.namespace(Host::Proxy)]);
+    // Not `ip netns exec`, which hides the cgroups.
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{}", bed.namespace(Host::Proxy)));
     command.arg(agent::program()?).args([
         "watch",
         "-o",
@@ -292,7 +295,7 @@ fn behind_a_services_own_address_the_real_pod_is_named() -> Result<()> {
     ]);
     command.arg("--cgroup").arg(bed.cgroup(Host::Proxy));
     command.arg("--kubeconfig").arg(&config);
-    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::inherit());
     let mut running = Process::start(&mut command)?;
     // It follows the cluster: all that it needs has been listed.
     wait::holds("the agent following", PATIENCE, || {

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -151,7 +152,7 @@ impl Shared {
 pub struct FakeApi {
     address: SocketAddr,
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
+    accepting: Option<Accepting>,
 }
 
 impl FakeApi {
@@ -161,7 +162,7 @@ impl FakeApi {
         let listener = listener.context("failed to listen for the stand-in API")?;
         let address = listener.local_addr().context("failed to read its port")?;
         let shared = Arc::<Shared>::default();
-        let accepting = Some(accept(listener, &shared));
+        let accepting = Some(accept(listener, &shared)?);
         Ok(Self {
             address,
             shared,
@@ -196,9 +197,9 @@ impl FakeApi {
         }
         drop(state);
         self.shared.changed.notify_all();
-        // Wakes `accept`; refused means that it has ended by itself.
-        let _ = TcpStream::connect(self.address);
-        let _ = accepting.join();
+        // Wakes `accept`, from whichever network namespace; an error means that it has ended by itself.
+        let _ = accepting.listener.shutdown(Shutdown::Both);
+        let _ = accepting.thread.join();
     }
 
     /// Undoes [`FakeApi::down`], on the same port.
@@ -206,7 +207,7 @@ impl FakeApi {
         if self.accepting.is_none() {
             let listener = TcpListener::bind(self.address).context("failed to listen again")?;
             self.shared.lock().down = false;
-            self.accepting = Some(accept(listener, &self.shared));
+            self.accepting = Some(accept(listener, &self.shared)?);
         }
         Ok(())
     }
@@ -337,14 +338,22 @@ impl Drop for FakeApi {
     }
 }
 
-fn accept(listener: TcpListener, shared: &Arc<Shared>) -> JoinHandle<()> {
+/// A thread that accepts connections, and its socket, by which it can be ended.
+struct Accepting {
+    listener: TcpStream,
+    thread: JoinHandle<()>,
+}
+
+fn accept(listener: TcpListener, shared: &Arc<Shared>) -> Result<Accepting> {
     let shared = Arc::clone(shared);
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
+    let own = listener.try_clone().context("failed to share a socket")?;
+    let thread = thread::spawn(move || {
+        for stream in listener.incoming() {
             let mut state = shared.lock();
             if state.down {
                 return;
             }
+            let Ok(stream) = stream else { continue };
             // Answers are small; without this a peer's delayed ACK would hold them.
             let kept = stream.set_nodelay(true).and_then(|()| stream.try_clone());
             let (Ok(kept), Ok(peer)) = (kept, stream.peer_addr()) else {
@@ -360,5 +369,9 @@ fn accept(listener: TcpListener, shared: &Arc<Shared>) -> JoinHandle<()> {
                 shared.lock().connections.remove(&peer);
             });
         }
+    });
+    Ok(Accepting {
+        listener: OwnedFd::from(own).into(),
+        thread,
     })
 }

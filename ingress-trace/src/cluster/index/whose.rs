@@ -248,6 +248,8 @@ impl<'a> Claim<'a> {
             (false, _) => 2,
         };
         let class = match view.port {
+            // Who has the address now, and had the port, is nearer than who had both before.
+            PortOf::Named(_) if matches!(view.standing, Standing::Gone(_)) => 2,
             PortOf::Named(_) => 0,
             PortOf::Any => 1,
             PortOf::Former { .. } => 2,
