@@ -8,6 +8,7 @@ const STAGES: &[&str] = &[
     "settle.rs",
     "flow",
     "gap.rs",
+    "hold.rs",
     "cause",
     "profiles",
     "counts.rs",

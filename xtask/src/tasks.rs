@@ -67,7 +67,8 @@ pub fn test_quick() -> Result<()> {
     setup::build_tools()?;
     step("testing without a kernel", || {
         let mut test = cargo();
-        test.args(["test", "--tests", "--package", "ingress-trace-common"]);
+        test.args(["test", "--lib", "--bins", "--test", "purity"]);
+        test.args(["--package", "ingress-trace-common"]);
         run_command(test.args(["--package", "ingress-trace", "--package", "xtask"]))
     })
 }
@@ -77,6 +78,10 @@ pub fn test() -> Result<()> {
     setup::everything()?;
     build()?;
     test_quick()?;
+    step("testing with an API server", || {
+        let mut test = cargo();
+        run_command(test.args(["test", "--package", "ingress-trace", "--test", "cluster"]))
+    })?;
     step("testing on this kernel", || {
         let mut test = cargo();
         test.args(["test", "--no-fail-fast", "--package", "tests"]);

@@ -17,8 +17,8 @@ use crate::conntrack::Conntrack;
 use crate::counts::Labels;
 use crate::identity::{Identity, Question, identify};
 
-/// How long the past is kept.
-const HORIZON: SignedDuration = SignedDuration::from_mins(5);
+/// How long the past is kept: at 100 changes a second as much as there is room for.
+const HORIZON: SignedDuration = SignedDuration::from_mins(2);
 /// How long counts wait for the names of their backends after the start.
 const NAMES: Duration = Duration::from_secs(10);
 

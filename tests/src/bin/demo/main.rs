@@ -1,5 +1,5 @@
-//! The demo: a real nginx before real backends that fail in different ways, the agent's `watch`
-//! on it, at the end the breakdown by cause and the metrics. Ends by itself (`demo [SECONDS]`) or
+//! The demo: a real nginx before real backends that fail in different ways, a small Kubernetes API
+//! that has names for them, the agent's `watch` on it, at the end the breakdown by cause and the metrics. Ends by itself (`demo [SECONDS]`) or
 //! with Ctrl-C; all traffic stays in its own namespaces, and it removes all it made.
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tests::agent::program;
+use tests::agent::{Agent, program};
+use tests::kubeconfig::User;
 use tests::process::Process;
+use tests::shop;
 use tests::world::World;
 
 mod report;
@@ -37,8 +39,18 @@ fn main() -> Result<()> {
 fn run(time: Duration) -> Result<()> {
     println!("building: a client, an nginx and its backends, each in a namespace and a cgroup");
     let world = World::new()?;
-    let agent = world.agent().context("failed to start the agent")?;
-    let mut watch = watch(&world)?;
+    let api = shop::api().context("failed to start the API")?;
+    let config = api.kubeconfig(world.bed.folder(), &User::Nobody)?;
+    let (config, cgroup) = (
+        config.display().to_string(),
+        world.cgroup().display().to_string(),
+    );
+    let kube = ["--kubeconfig", &config, "--node", shop::NODE];
+    let target = ["--controller", "nginx", "--cgroup", &cgroup];
+    let arguments = [kube, target].concat();
+    let agent = Agent::start_with(world.bed.folder(), &arguments);
+    let agent = agent.context("failed to start the agent")?;
+    let mut watch = watch(&arguments)?;
     println!(
         "{} s of traffic; findings as they come (Ctrl-C ends it):\n",
         time.as_secs()
@@ -54,10 +66,9 @@ fn run(time: Duration) -> Result<()> {
 }
 
 /// `ingress-trace watch` on this terminal.
-fn watch(world: &World) -> Result<Process> {
+fn watch(arguments: &[&str]) -> Result<Process> {
     let mut command = Command::new(program()?);
-    command.args(["watch", "--no-kube", "--controller", "nginx", "--cgroup"]);
-    command.arg(world.cgroup()).stdin(Stdio::null());
+    command.arg("watch").args(arguments).stdin(Stdio::null());
     Process::start(&mut command).context("failed to start watch")
 }
 
