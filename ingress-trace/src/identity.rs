@@ -450,10 +450,10 @@ fn service_words(name: &Name, port: Option<&PortRef>, then: &ServiceThen, at: Ti
         (numbers.not_ready, "not ready"),
     ];
     let others = others.iter().filter(|(count, _)| *count > 0);
-    let others: String = others
-        .map(|(count, word)| format!(", {count} {word}"))
-        .collect();
-    format!("Service {name} has {ready}{since}{others}")
+    others.fold(
+        format!("Service {name} has {ready}{since}"),
+        |words, (count, word)| format!("{words}, {count} {word}"),
+    )
 }
 
 /// How long before a time something began.

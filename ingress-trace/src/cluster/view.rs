@@ -20,7 +20,7 @@ use crate::identity::{Identity, Question, identify};
 /// How long the past is kept: at 100 changes a second as much as there is room for.
 const HORIZON: SignedDuration = SignedDuration::from_mins(2);
 /// How long counts wait for the names of their backends after the start.
-const NAMES: Duration = Duration::from_secs(10);
+const NAMES: SignedDuration = SignedDuration::from_secs(10);
 
 /// The cluster as this agent sees it.
 pub struct View {
@@ -28,9 +28,9 @@ pub struct View {
     index: Index,
     /// Absent without the right to ask.
     conntrack: Option<Conntrack>,
-    began: Instant,
+    began: Timestamp,
     /// Since when what is followed is not up to date, as of the last second.
-    stale: Option<Option<Timestamp>>,
+    stale: Option<Timestamp>,
 }
 
 impl View {
@@ -46,12 +46,13 @@ impl View {
                 "pods behind a Service's own address will have no name"
             );
         }
+        let began = Timestamp::now();
         Ok(Some(Self {
             link,
             index: Index::new(node),
             conntrack: conntrack.ok(),
-            began: Instant::now(),
-            stale: Some(None),
+            began,
+            stale: Some(began),
         }))
     }
 
@@ -74,7 +75,8 @@ impl View {
 
     /// To be called once a second: lets go of the distant past, and looks how old the state is.
     pub fn tick(&mut self) {
-        self.stale = self.link.report().stale_since();
+        let stale = self.link.report().stale_since();
+        self.stale = stale.map(|heard| heard.unwrap_or(self.began));
         if let Ok(before) = Timestamp::now().checked_sub(HORIZON) {
             self.index.forget(before);
         }
@@ -109,10 +111,8 @@ impl View {
     /// How old the cluster's state is, where it is not up to date: since the oldest word of what is
     /// not followed now, or since the start.
     pub fn stale(&self) -> Option<Duration> {
-        let age = self
-            .stale?
-            .map(|heard| Timestamp::now().duration_since(heard).unsigned_abs());
-        Some(age.unwrap_or_else(|| self.began.elapsed()))
+        let heard = self.stale?;
+        Some(Timestamp::now().duration_since(heard).unsigned_abs())
     }
 
     /// Puts a backend's names into its labels; false as long as they may still come.
@@ -122,7 +122,7 @@ impl View {
             labels.service = label.service.name.to_string();
             return true;
         }
-        self.stale.is_none() || self.began.elapsed() > NAMES
+        self.stale.is_none() || Timestamp::now().duration_since(self.began) > NAMES
     }
 
     /// Whether the Service of these labels is there, or was until some minutes ago.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
+mod cluster;
 mod empty;
 mod index;
 mod latency;
@@ -53,6 +54,8 @@ enum Part {
     Index,
     /// Memory of the agent
     Memory,
+    /// The agent in a large cluster, and on a node of it without an ingress pod
+    Cluster,
 }
 
 impl Part {
@@ -65,6 +68,7 @@ impl Part {
             Self::Line => line::measure(size),
             Self::Index => index::measure(),
             Self::Memory => memory::measure(rig),
+            Self::Cluster => cluster::measure(rig, size),
         }
     }
 }

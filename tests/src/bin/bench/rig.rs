@@ -111,15 +111,23 @@ impl Rig {
 
     /// [`Rig::agent`] with more arguments.
     pub fn agent_with(&self, arguments: &[&str]) -> Result<Agent> {
+        self.agent_in_cluster(&[&["--no-kube"], arguments].concat())
+    }
+
+    /// Starts it on the first proxy with these arguments, which say which API it asks.
+    pub fn agent_in_cluster(&self, arguments: &[&str]) -> Result<Agent> {
+        let cgroup = self.bed.cgroup(Host::Proxy).display().to_string();
+        let target = ["--controller", "nginx", "--cgroup", &cgroup];
+        self.agent_of(&[&target, arguments].concat())
+    }
+
+    /// Starts it with these arguments; returns once it is ready.
+    pub fn agent_of(&self, arguments: &[&str]) -> Result<Agent> {
         let listen = free_address()?;
         let log = self.bed.folder().join("agent.log");
         let mut command = Command::new(program()?);
         command.arg("run").args(arguments);
-        command.args(["--no-kube", "--controller", "nginx", "--listen"]);
-        command
-            .arg(listen.to_string())
-            .arg("--cgroup")
-            .arg(self.bed.cgroup(Host::Proxy));
+        command.arg("--listen").arg(listen.to_string());
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
