@@ -249,12 +249,13 @@ impl Matcher {
         }
     }
 
-    /// Notes the failures that have rested and that nobody seems to have waited for.
+    /// Notes the failures that have rested and around which no client was at all: one that cannot be
+    /// read may ask on a beat, too.
     fn note_unasked(&mut self, now: u64) {
         let rest = 2 * self.waits.settle;
         for open in self.open.values_mut().filter(|open| !open.noted) {
             let rested = open.failure.time.saturating_add(rest) <= now;
-            if rested && open.ending.is_none() && !open.awaited && !open.again {
+            if rested && open.ending.is_none() && !open.possible && !open.again {
                 open.noted = true;
                 self.checks.unasked(open.kind, true);
             }

@@ -255,6 +255,29 @@ fn lonely_clients_that_cannot_be_read_are_told_however_slowly_they_ask() {
 }
 
 #[test]
+fn a_lonely_client_that_asks_on_a_beat_is_told_forever() {
+    // Every two seconds; its request arrives slowly, and on a busy machine its answer is late at times.
+    for chain in [Chain::Thread, Chain::Process] {
+        let mut matcher = Matcher::new(WAITS);
+        let mut findings = Vec::new();
+        for number in 1..=40 {
+            let time = number * 2000 * MS;
+            let late = if number == 5 { 8 } else { 1 };
+            let failed = of("/a", up(number, Kind::Closed, time));
+            matcher.push(failed, chain);
+            matcher.push(bytes(time + late * MS, 150 * MS + late * MS), chain);
+            for step in 1..8 {
+                findings.extend(told(&mut matcher, time + step * 250 * MS));
+            }
+        }
+        findings.extend(told(&mut matcher, u64::MAX));
+        let nobody = findings.iter().filter(|one| one.ends_with("nobody"));
+        assert!(nobody.count() <= 1, "{chain:?} {findings:?}");
+        assert_eq!(findings.len(), 40);
+    }
+}
+
+#[test]
 fn attempts_that_are_tried_again_for_long_are_no_checks() {
     // Five attempts within a second, then the answer: Caddy's lb_try_duration, Traefik's retries.
     let all = each_minute(Chain::Process, |minute, time| {
