@@ -165,7 +165,7 @@ impl Attempt<'_> {
     }
 
     /// Whether a client that cannot be read got its answer right behind the failure.
-    fn answered_behind(&self, client: &Event) -> bool {
+    pub fn answered_behind(&self, client: &Event) -> bool {
         let unread = client.protocol != Some(Protocol::Http1);
         let told = matches!(said(client), Said::Bytes | Said::Cut);
         unread && told && client.time >= self.event.time && self.lag(client) <= AT_ONCE

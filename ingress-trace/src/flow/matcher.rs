@@ -83,6 +83,10 @@ impl Matcher {
             }
             _ if self.open.has(id) => self.evicted += 1,
             _ => {
+                // What began like an answer was none.
+                if let Some(retry) = self.retries.get_mut(&id) {
+                    retry.answer = None;
+                }
                 let (at, mut open) = ((event.time, id), Open::new(event, chain));
                 // Envoy's checks have a thread of their own, which is not watched.
                 if chain != Chain::Pool && open.teaches() {
@@ -282,7 +286,6 @@ impl Matcher {
     fn left_over(&mut self, client: Event, flows: &mut Vec<Flow>) {
         let mut shared = false;
         let mut kinds = Vec::new();
-        let unread = client.protocol != Some(Protocol::Http1);
         for open in self.open.within_mut(around(&client)) {
             let attempt = open.attempt();
             let own = self.checks.has(open.kind, open.on_beat);
@@ -290,11 +293,8 @@ impl Matcher {
             let free = open.ending.is_none() && (!own || attempt.certain(&client, open.on_beat));
             shared |= free && attempt.explains(&client);
             let hides = attempt.hidden_by(&client, own);
-            let (begins, likely) = (attempt.begins(&client), attempt.likely(&client));
-            let possible = attempt.possible(&client);
-            open.awaited |= likely;
-            open.possible |= possible;
-            open.unclear |= possible && unread;
+            let begins = attempt.begins(&client);
+            let likely = open.meets(&client);
             if likely {
                 kinds.push(open.kind);
             }
@@ -434,6 +434,10 @@ impl Matcher {
     fn retried(&self, open: &Open) -> Option<Ending> {
         let id = open.retry?;
         let retry = self.retries.get(&id)?;
+        // Whoever was answered before it began may be its client, who asks for the same again.
+        if open.answered.is_some_and(|time| time < retry.began) {
+            return None;
+        }
         if let Some((_, ending)) = self.told.get(&id) {
             let again = open.attempt().tried_again(retry.began, None);
             return again.then(|| ending.clone());

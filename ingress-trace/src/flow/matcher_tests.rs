@@ -278,6 +278,37 @@ fn a_lonely_client_that_asks_on_a_beat_is_told_forever() {
 }
 
 #[test]
+fn what_a_client_asks_next_is_no_retry_of_what_it_was_told_before() {
+    use crate::event::example::after;
+    // Its answer is not linked to the failure; the same thread serves its next request.
+    let events = [
+        of("/a", up(1, Kind::Closed, 100 * MS)),
+        bytes(100 * MS + MS / 2, 7 * MS),
+        after(1, up(2, Kind::Retry, 700 * MS)),
+        of("/a", after(1, up(2, Kind::Response, 701 * MS))),
+    ];
+    assert_eq!(loose(&events), ["1: unknown"]);
+    // What began like an answer and was cut is none, whenever its client was told.
+    let attempt = |cookie, time| of("/a", up(cookie, Kind::Closed, time));
+    let cut = [
+        attempt(1, 100 * MS),
+        bytes(108 * MS, 15 * MS),
+        after(1, up(2, Kind::Retry, 350 * MS)),
+        of("/a", after(1, up(2, Kind::Response, 351 * MS))),
+        attempt(2, 352 * MS),
+    ];
+    assert_eq!(loose(&cut), ["1: unknown", "2: nobody"]);
+    // A retry is one while its client waits.
+    let retried = [
+        attempt(1, 100 * MS),
+        after(1, up(2, Kind::Retry, 350 * MS)),
+        of("/a", after(1, up(2, Kind::Response, 351 * MS))),
+        bytes(352 * MS, 259 * MS),
+    ];
+    assert_eq!(loose(&retried), ["1: retried 200"]);
+}
+
+#[test]
 fn attempts_that_are_tried_again_for_long_are_no_checks() {
     // Five attempts within a second, then the answer: Caddy's lb_try_duration, Traefik's retries.
     let all = each_minute(Chain::Process, |minute, time| {

@@ -5,6 +5,7 @@ use super::fit::Attempt;
 use super::times::UNCLEAR;
 use super::{Ending, checks};
 use crate::cause::reading::SWITCHING;
+use crate::cause::taxonomy::Protocol;
 use crate::event::{Event, ExchangeId};
 use crate::finding::Request;
 use crate::profiles::Chain;
@@ -27,6 +28,8 @@ pub(super) struct Open {
     pub tried: Option<u64>,
     /// When that got a response.
     pub retried: Option<u64>,
+    /// When a client that cannot be read got something right behind it.
+    pub answered: Option<u64>,
     pub ending: Option<Ending>,
     /// The nearest success that may hide it.
     pub hidden: Option<Hidden>,
@@ -65,6 +68,7 @@ impl Open {
             retry: None,
             tried: None,
             retried: None,
+            answered: None,
             ending: None,
             hidden: None,
             possible: false,
@@ -82,6 +86,23 @@ impl Open {
         let event = &self.failure;
         let connect = event.connect_time.filter(|_| !event.reused());
         connect.or(event.request_time).unwrap_or(event.time)
+    }
+
+    /// Takes a client that may have waited for it; tells whether it probably did.
+    pub fn meets(&mut self, client: &Event) -> bool {
+        let attempt = self.attempt();
+        if !attempt.possible(client) {
+            return false;
+        }
+        let (likely, behind) = (attempt.likely(client), attempt.answered_behind(client));
+        self.possible = true;
+        self.awaited |= likely;
+        self.unclear |= client.protocol != Some(Protocol::Http1);
+        if behind {
+            let first = self.answered.unwrap_or(u64::MAX).min(client.time);
+            self.answered = Some(first);
+        }
+        likely
     }
 
     /// Takes a success that may hide it, where it is the nearest.
