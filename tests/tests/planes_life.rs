@@ -24,7 +24,7 @@ fn checked(life: &mut Life, times: u64) -> Result<()> {
     }
     for behavior in [B::ResetRequest, B::FinRequest, B::Hang, B::Stall] {
         let before = life.backends.requests(behavior)?;
-        wait::holds("health checks", VERDICT * 3, || {
+        wait::holds("health checks", VERDICT * 6, || {
             life.backends
                 .requests(behavior)
                 .is_ok_and(|now| now >= before + times)
