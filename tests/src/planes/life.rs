@@ -96,12 +96,18 @@ impl Life {
     }
 }
 
-/// Traces that Envoy sends from the threads which serve clients: see the known limits in
-/// ARCHITECTURE.md. What they are taken for is another client's then.
+/// Traces that Envoy sends from the threads which serve clients, and the first connects of Traefik's
+/// and Caddy's checks that fail beside a client's success: see the known limits in ARCHITECTURE.md.
+/// What they are taken for is another client's then.
 fn unlearnt(plane: Plane, alarm: &Finding) -> bool {
     let port = f64::from(checks::gone().port());
     let traces = alarm.number("/backend/port") == Some(port);
-    plane == Plane::Envoy && (traces || alarm.text("/client_visible") != "yes")
+    let visible = alarm.text("/client_visible");
+    match plane {
+        Plane::Nginx | Plane::Haproxy => false,
+        Plane::Envoy => traces || visible != "yes",
+        Plane::Traefik | Plane::Caddy => visible == "no" && alarm.text("/phase") == "connect",
+    }
 }
 
 /// Notes what is not as it should be.
