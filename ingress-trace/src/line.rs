@@ -13,7 +13,7 @@ use crate::cli::Capture;
 use crate::cluster::view::View;
 use crate::event::{Event, Kind, Leg};
 use crate::finding::{Finding, Ingress};
-use crate::flow::{Ending, Flow, Joiner, Matcher, Waits};
+use crate::flow::{Flow, Joiner, Matcher, Waits};
 use crate::hold::Hold;
 use crate::identity::Question;
 use crate::ocsp;
@@ -209,13 +209,9 @@ fn awaits(settled: &Settled, view: &View) -> bool {
         return false;
     }
     let event = &settled.flow.failure;
-    let request = match &settled.flow.ending {
-        Ending::Answered(down) | Ending::Cut(down) => down.request.as_ref(),
-        _ => None,
-    };
     view.looks_at(&Question {
         event,
-        request: request.or(event.request.as_ref()),
+        request: settled.flow.request(),
         class: None,
         at: wall(event.time, settled.context.clock),
         stale: None,

@@ -9,13 +9,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::agent::{Agent, Finding, VERDICT};
 use tests::backends::{Backends, Behavior as B};
-use tests::bed::{Bed, Host};
+use tests::bed::Bed;
 use tests::client::{self as plain, request};
 use tests::edge::serve;
 use tests::expect::Differences;
 use tests::planes::limits::{self, DOWN, FRESH, FULL, POLICY, SCRIPT, SCRIPT_PORT};
 use tests::planes::own::{Own, PORT, TLS_PORT, at};
-use tests::planes::{Plane, each};
+use tests::planes::{Plane, each, watch};
 use tests::{h2, https, wait};
 
 /// A data plane whose limits are narrow.
@@ -44,15 +44,7 @@ impl Narrow {
             got.is_ok_and(|got| down.is_none() || got.status == down)
         })
         .with_context(|| own.output())?;
-        let cgroup = bed.cgroup(Host::Proxy).display().to_string();
-        let target = [
-            "--no-kube",
-            "--controller",
-            plane.word(),
-            "--cgroup",
-            &cgroup,
-        ];
-        let agent = Agent::start_with(bed.folder(), &target)?;
+        let agent = watch(&bed, plane)?;
         Ok(Self {
             own,
             backends,

@@ -59,23 +59,17 @@ pub fn finding(
         timer,
     });
     let answer = answer(flow, reading, profiles::of(context.controller));
-    let mut finding = base(event, reading, verdict, answer, context);
-    // The client's own words go first: controllers rewrite host and path.
-    if let Ending::Answered(down) | Ending::Cut(down) = &flow.ending
-        && down.request.is_some()
-    {
-        finding.request.clone_from(&down.request);
-    }
-    finding
+    base(flow, reading, verdict, answer, context)
 }
 
 fn base(
-    event: &Event,
+    flow: &Flow,
     reading: Reading,
     verdict: Verdict,
     answer: Answer,
     context: &Context,
 ) -> Finding {
+    let event = &flow.failure;
     let upstream = event.leg == Leg::Upstream;
     let addressed = upstream || event.kind == Kind::Refused;
     let adopted = event.flags.any(flag::ADOPTED);
@@ -113,7 +107,7 @@ fn base(
         bytes_sent: upstream.then_some(event.request_bytes),
         bytes_received: upstream.then_some(event.response_bytes),
         retransmits: upstream.then_some(event.retransmits),
-        request: event.request.clone(),
+        request: flow.request().cloned(),
         evidence: verdict.evidence,
         fix: Vec::new(),
     }

@@ -494,11 +494,9 @@ fn an_upgrade_that_nobody_used_fails_only_where_a_client_was_told() {
     };
     let refused = Some((Outcome::BadResponse, Some(Phase::Response)));
     assert_eq!(read_as(switched(), answered(Some(502))), refused);
-    let others = [answered(Some(101)), answered(None), cut(), Ending::Aborted];
-    for ending in others
-        .into_iter()
-        .chain([Ending::NoClient, Ending::Unknown])
-    {
+    let told = [answered(Some(101)), answered(None), cut()];
+    let untold = [Ending::Aborted, Ending::NoClient, Ending::Unknown];
+    for ending in told.into_iter().chain(untold) {
         assert_eq!(read_as(switched(), ending), None);
     }
     assert_eq!(read_as(switched(), Ending::Retried(Some(101))), None);

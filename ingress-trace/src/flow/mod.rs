@@ -18,6 +18,7 @@ pub use matcher::Matcher;
 use ingress_trace_common::sample::flag;
 
 use crate::event::Event;
+use crate::finding::Request;
 
 /// What became of the client's request after an attempt had failed.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +45,17 @@ pub struct Flow {
     pub failure: Event,
     /// What the client got of it.
     pub ending: Ending,
+}
+
+impl Flow {
+    /// What was asked for: the client's own words go first, as controllers rewrite host and path.
+    pub fn request(&self) -> Option<&Request> {
+        let client = match &self.ending {
+            Ending::Answered(down) | Ending::Cut(down) => down.request.as_ref(),
+            _ => None,
+        };
+        client.or(self.failure.request.as_ref())
+    }
 }
 
 /// How long things may take, in nanoseconds.

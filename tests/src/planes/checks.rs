@@ -223,17 +223,7 @@ fn envoy_listener(port: u16, encrypted: bool, busy: bool) -> Value {
             "collector_endpoint_version": "HTTP_JSON",
         }}});
     }
-    let mut chain = json!({
-        "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}],
-    });
-    if encrypted {
-        chain["transport_socket"] = envoy::tls();
-    }
-    json!({
-        "name": format!("on-{port}"),
-        "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},
-        "filter_chains": [chain],
-    })
+    envoy::listen(port, &manager, encrypted)
 }
 
 fn traefik_main(busy: bool) -> Value {

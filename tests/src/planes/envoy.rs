@@ -102,17 +102,7 @@ fn listener(listener: Listener) -> Value {
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": table}]},
         "http_filters": [router],
     });
-    let mut chain = json!({
-        "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}],
-    });
-    if listener.tls() {
-        chain["transport_socket"] = tls();
-    }
-    json!({
-        "name": format!("on-{port}"),
-        "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},
-        "filter_chains": [chain],
-    })
+    listen(port, &manager, listener.tls())
 }
 
 fn route(route: &Route, way: Way) -> Value {
@@ -132,6 +122,21 @@ fn route(route: &Route, way: Way) -> Value {
         });
     }
     json!({"match": {"prefix": format!("/{}/", route.word)}, "route": action})
+}
+
+/// A listener whose requests this connection manager takes.
+pub(super) fn listen(port: u16, manager: &Value, encrypted: bool) -> Value {
+    let mut chain = json!({
+        "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}],
+    });
+    if encrypted {
+        chain["transport_socket"] = tls();
+    }
+    json!({
+        "name": format!("on-{port}"),
+        "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},
+        "filter_chains": [chain],
+    })
 }
 
 pub(super) fn tls() -> Value {

@@ -5,10 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Result, ensure};
 
 use super::own::{Own, PORT, TLS_PORT, at};
-use super::{Plane, checks, each};
+use super::{Plane, checks, each, watch};
 use crate::agent::{Agent, Finding, VERDICT};
 use crate::backends::{Backends, Behavior as B};
-use crate::bed::{Bed, Host};
+use crate::bed::Bed;
 use crate::expect::Differences;
 use crate::nginx::unreachable_endpoints;
 use crate::{client as plain, h2, https, wait};
@@ -44,15 +44,7 @@ impl Life {
         let bed = Bed::new()?;
         let backends = Backends::start(&bed)?;
         unreachable_endpoints(&bed)?;
-        let cgroup = bed.cgroup(Host::Proxy).display().to_string();
-        let target = [
-            "--no-kube",
-            "--controller",
-            plane.word(),
-            "--cgroup",
-            &cgroup,
-        ];
-        let agent = Agent::start_with(bed.folder(), &target)?;
+        let agent = watch(&bed, plane)?;
         let own = Own::start_with(
             &bed,
             plane,

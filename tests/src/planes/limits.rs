@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::checks::{envoy_cluster, gone};
 use super::own::{PORT, TLS_PORT};
-use super::{Plane, envoy};
+use super::{Plane, envoy, traefik};
 use crate::backends::Behavior as B;
 use crate::bed::Host;
 
@@ -72,7 +72,7 @@ pub fn files(plane: Plane, often: bool) -> Vec<(&'static str, String)> {
         Plane::Haproxy => vec![("main.conf", haproxy(every))],
         Plane::Envoy => vec![("main.json", envoy_main(every).to_string())],
         Plane::Traefik => vec![
-            ("main.yml", traefik_main().to_string()),
+            ("main.yml", traefik::main().to_string()),
             ("routes.yml", traefik_routes(every).to_string()),
         ],
         Plane::Caddy => vec![("main.json", caddy(every).to_string())],
@@ -177,28 +177,7 @@ fn listener(port: u16, encrypted: bool) -> Value {
             "typed_config": {"@type": format!("{API}extensions.filters.http.router.v3.Router")},
         }],
     });
-    let mut chain = json!({
-        "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}],
-    });
-    if encrypted {
-        chain["transport_socket"] = envoy::tls();
-    }
-    json!({
-        "name": format!("on-{port}"),
-        "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},
-        "filter_chains": [chain],
-    })
-}
-
-fn traefik_main() -> Value {
-    json!({
-        "entryPoints": {
-            "clients": {"address": format!(":{PORT}")},
-            "encrypted": {"address": format!(":{TLS_PORT}")},
-        },
-        "providers": {"file": {"filename": "routes.yml"}},
-        "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
-    })
+    envoy::listen(port, &manager, encrypted)
 }
 
 fn traefik_routes(every: u32) -> Value {

@@ -422,6 +422,19 @@ fn write(folder: &Path, name: &str, text: &impl ToString) -> Result<()> {
 /// A request for an endpoint that refuses.
 const MARKER: &str = "/refused/marker";
 
+/// Starts an agent on the ingress pod, which is this data plane.
+pub fn watch(bed: &Bed, plane: Plane) -> Result<agent::Agent> {
+    let cgroup = bed.cgroup(Host::Proxy).display().to_string();
+    let target = [
+        "--no-kube",
+        "--controller",
+        plane.word(),
+        "--cgroup",
+        &cgroup,
+    ];
+    agent::Agent::start_with(bed.folder(), &target)
+}
+
 /// A bed with this data plane as its ingress.
 pub struct World {
     /// The backends' program.
@@ -448,10 +461,7 @@ impl World {
 
     /// Starts an agent on the ingress pod.
     pub fn agent(&self) -> Result<agent::Agent> {
-        let cgroup = self.bed.cgroup(Host::Proxy).display().to_string();
-        let controller = self.proxy.plane.word();
-        let target = ["--no-kube", "--controller", controller, "--cgroup", &cgroup];
-        agent::Agent::start_with(self.bed.folder(), &target)
+        watch(&self.bed, self.proxy.plane)
     }
 
     /// Marks the traffic's end, ends the agent, and gives all findings but the marker's: whatever it

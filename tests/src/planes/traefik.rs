@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
+use super::own::{PORT, TLS_PORT};
 use super::{ACCESS_LOG, Entry, Listener, NONE, Route, Way, program, routes, write};
 use crate::tools::cache::TRAEFIK;
 
@@ -28,6 +29,18 @@ pub(super) fn entry(line: &str) -> Option<Entry> {
     let text = |name: &str| line[name].as_str();
     let (method, path) = (text("RequestMethod")?, text("RequestPath")?);
     Some(Entry::new(method, path, status.try_into().ok(), ""))
+}
+
+/// The main file of one with the two entry points of [`super::own`].
+pub(super) fn main() -> Value {
+    json!({
+        "entryPoints": {
+            "clients": {"address": format!(":{PORT}")},
+            "encrypted": {"address": format!(":{TLS_PORT}")},
+        },
+        "providers": {"file": {"filename": "routes.yml"}},
+        "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
+    })
 }
 
 fn config() -> Value {

@@ -9,10 +9,10 @@ use tokio::runtime::Runtime;
 
 use super::client::{Client, Connection};
 use super::own::{Own, PORT, TLS_PORT, at};
-use super::{Plane, envoy};
+use super::{Plane, envoy, traefik, watch};
 use crate::agent::{Agent, Finding, VERDICT};
 use crate::backends::{Backends, Behavior};
-use crate::bed::{Bed, Host};
+use crate::bed::Bed;
 use crate::nginx::{Fault, unreachable_endpoints};
 use crate::{client as plain, h2_backend, secure, wait};
 
@@ -103,7 +103,7 @@ fn files(plane: Plane, routes: &[Route]) -> Result<Vec<(&'static str, String)>> 
         Plane::Haproxy => vec![("main.conf", haproxy(&routes)?)],
         Plane::Envoy => vec![("main.json", envoy(&routes).to_string())],
         Plane::Traefik => vec![
-            ("main.yml", traefik_main().to_string()),
+            ("main.yml", traefik::main().to_string()),
             ("routes.yml", traefik(&routes).to_string()),
         ],
         Plane::Caddy => vec![("main.json", caddy(&routes).to_string())],
@@ -258,17 +258,6 @@ fn envoy_cluster(route: &Route) -> Value {
     cluster
 }
 
-fn traefik_main() -> Value {
-    json!({
-        "entryPoints": {
-            "clients": {"address": format!(":{PORT}")},
-            "encrypted": {"address": format!(":{TLS_PORT}")},
-        },
-        "providers": {"file": {"filename": "routes.yml"}},
-        "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
-    })
-}
-
 fn traefik(routes: &[Route]) -> Value {
     let (mut rules, mut services, mut transports) = (Map::new(), Map::new(), Map::new());
     for route in routes {
@@ -385,10 +374,7 @@ impl World {
             got.is_ok_and(|got| got.status == Some(200))
         })
         .with_context(|| own.output())?;
-        let cgroup = bed.cgroup(Host::Proxy).display().to_string();
-        let controller = plane.word();
-        let target = ["--no-kube", "--controller", controller, "--cgroup", &cgroup];
-        let agent = Agent::start_with(bed.folder(), &target)?;
+        let agent = watch(&bed, plane)?;
         Ok(Self {
             own,
             agent,
