@@ -17,6 +17,14 @@ struct Open {
     next: Next,
 }
 
+impl Open {
+    /// Whether the backend ended inside the body of a response: no retry and no other status follows.
+    fn cut(&self) -> bool {
+        let ended = matches!(self.failure.kind, Kind::Reset | Kind::Closed | Kind::Broken);
+        ended && self.failure.head_complete()
+    }
+}
+
 #[derive(Debug, PartialEq)]
 enum Next {
     Nothing,
@@ -168,12 +176,19 @@ impl Joiner {
     /// Whether this is what followed a failed attempt. A thread that had relayed a backend's error
     /// before it released that connection has done with it: what it does next is another request's.
     fn is_next(&self, prev: ExchangeId, event: &Event) -> bool {
-        match self.open.get(prev).map(|open| &open.next) {
-            Some(Next::Nothing) => true,
-            Some(Next::Client(before)) => before.exchange == event.exchange,
-            Some(Next::Attempt(_)) => false,
+        let Some(open) = self.open.get(prev) else {
             // Told already, without an answer: this comes too late, but belongs to it.
-            None => self.untold.contains_key(&prev),
+            return self.untold.contains_key(&prev);
+        };
+        // The response whose body was cut may be written only now, but never another one.
+        let another = event.kind == Kind::Response && event.status != open.failure.status;
+        if another && open.cut() && event.status.is_some() {
+            return false;
+        }
+        match &open.next {
+            Next::Nothing => true,
+            Next::Client(before) => before.exchange == event.exchange,
+            Next::Attempt(_) => false,
         }
     }
 
@@ -228,8 +243,7 @@ impl Joiner {
             return;
         };
         // Answered before, or cut inside what was relayed: the attempt is another request's.
-        let ended = matches!(open.failure.kind, Kind::Reset | Kind::Closed | Kind::Broken);
-        let over = matches!(open.next, Next::Client(_)) || ended && open.failure.head_complete();
+        let over = matches!(open.next, Next::Client(_)) || open.cut();
         if over && client.is_none() {
             return;
         }
@@ -315,7 +329,11 @@ impl Joiner {
     fn ending(&self, open: &Open, now: u64) -> Option<Ending> {
         let failed = open.failure.time;
         match &open.next {
-            Next::Client(event) => self.client_ending(event, now),
+            Next::Client(event) => match client_ending(event, self.waits.settle, now)? {
+                // What is whole is another request's: HTTP/2's RST_STREAM leaves no trace.
+                Ending::Answered(_) if open.cut() && whole(event) => Some(Ending::Unknown),
+                ending => Some(ending),
+            },
             Next::Attempt(id) => self
                 .attempt_ending(*id, now, 0)
                 .or_else(|| expired(failed, self.waits.retry, now)),
@@ -345,35 +363,40 @@ impl Joiner {
             _ => self.ending(open, now),
         }
     }
+}
 
-    fn client_ending(&self, event: &Event, now: u64) -> Option<Ending> {
-        let flags = event.flags;
-        let gone = flags.any(flag::FIN_IN | flag::RST_IN);
-        match event.kind {
-            // A good head behind a failure may be the beginning of a response that is cut: its end
-            // follows at once, if so.
-            Kind::Response if event.status.is_some_and(|status| status < 400) => {
-                expired(event.time, self.waits.settle, now)
-                    .map(|_| Ending::Answered(Box::new(event.clone())))
-            }
-            Kind::Response => Some(Ending::Answered(Box::new(event.clone()))),
-            Kind::DownEnd if flags.any(flag::COMPLETE) => {
-                Some(Ending::Answered(Box::new(event.clone())))
-            }
-            Kind::DownEnd if gone => Some(Ending::Aborted),
-            Kind::DownEnd => Some(Ending::Cut(Box::new(event.clone()))),
-            // A write into a response that had begun: its end, if it is cut, follows at once. On a
-            // leg that cannot be read, a write is all that is ever seen of an answer.
-            _ if event.phase == Phase::Response && event.protocol == Some(Protocol::Http1) => {
-                expired(event.time, self.waits.settle, now)
-            }
-            _ => Some(Ending::Answered(Box::new(event.clone()))),
+fn client_ending(event: &Event, settle: u64, now: u64) -> Option<Ending> {
+    let flags = event.flags;
+    let gone = flags.any(flag::FIN_IN | flag::RST_IN);
+    match event.kind {
+        // A good head behind a failure may be the beginning of a response that is cut: its end
+        // follows at once, if so.
+        Kind::Response if event.status.is_some_and(|status| status < 400) => {
+            expired(event.time, settle, now).map(|_| Ending::Answered(Box::new(event.clone())))
         }
+        Kind::Response => Some(Ending::Answered(Box::new(event.clone()))),
+        Kind::DownEnd if flags.any(flag::COMPLETE) => {
+            Some(Ending::Answered(Box::new(event.clone())))
+        }
+        Kind::DownEnd if gone => Some(Ending::Aborted),
+        Kind::DownEnd => Some(Ending::Cut(Box::new(event.clone()))),
+        // A write into a response that had begun: its end, if it is cut, follows at once. On a
+        // leg that cannot be read, a write is all that is ever seen of an answer.
+        _ if event.phase == Phase::Response && event.protocol == Some(Protocol::Http1) => {
+            expired(event.time, settle, now)
+        }
+        _ => Some(Ending::Answered(Box::new(event.clone()))),
     }
 }
 
 fn expired(since: u64, wait: u64, now: u64) -> Option<Ending> {
     (since.saturating_add(wait) <= now).then_some(Ending::Unknown)
+}
+
+/// Whether a client's leg shows a response that was not cut.
+fn whole(event: &Event) -> bool {
+    let begun = event.kind == Kind::Response && event.status.is_some();
+    begun || event.flags.any(flag::COMPLETE)
 }
 
 /// Whether a client's error is the answer that this backend gave: same status, not before it, and

@@ -147,6 +147,34 @@ fn a_response_that_the_controller_cut_short_is_cut_for_the_client() {
 }
 
 #[test]
+fn a_body_that_was_cut_is_never_hidden_by_what_its_thread_sends_next() {
+    // RST_STREAM leaves no trace; the thread's next answers are those of others.
+    let failed = Event {
+        phase: Phase::Response,
+        status: Some(200),
+        ..up(1, Kind::Reset, 100 * MS)
+    };
+    let let_go = up(1, Kind::Released, 101 * MS);
+    for others in [
+        after(1, answer(9, 200, 102 * MS)),
+        after(1, answer(9, 404, 102 * MS)),
+        with(after(1, down(9, Kind::DownEnd, 102 * MS)), flag::COMPLETE),
+    ] {
+        assert_eq!(
+            all(&[failed.clone(), let_go.clone(), others]),
+            ["1: unknown"]
+        );
+    }
+    // nginx may hold back the head of a short response: it is written, and cut, behind the failure.
+    let head = after(1, answer(9, 200, 102 * MS));
+    let end = Event {
+        status: Some(200),
+        ..down(9, Kind::DownEnd, 103 * MS)
+    };
+    assert_eq!(all(&[failed, let_go, head, end]), ["1: cut 200"]);
+}
+
+#[test]
 fn a_write_to_a_client_that_had_got_nothing_is_its_answer() {
     let write = Event {
         phase: Phase::Idle,
