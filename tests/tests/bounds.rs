@@ -204,7 +204,9 @@ fn backends_without_a_series_are_counted_without_a_name() -> Result<()> {
     })?;
     assert_eq!(page.count(EXCHANGES, &[]), PORTS);
     let nameless = page.count(EXCHANGES, &[("backend_port", "")]);
-    assert_eq!(nameless, PORTS - SERIES);
+    // What the kernel side counted without a backend (its map's bucket was busy) has a series, too.
+    let busy = lost(&page, "aggregate").min(1);
+    assert_eq!(nameless, PORTS - SERIES + busy);
     assert_eq!(page.count(FAILURES, &[("backend_port", "10000")]), 1);
     agent.stop().map(drop)
 }
