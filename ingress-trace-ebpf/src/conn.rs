@@ -78,7 +78,7 @@ pub struct Conn {
     pub cookie: u64,
     pub connect_time: u64,
     pub established_time: u64,
-    /// Acknowledgement number of the peer's RST.
+    /// What the peer's RST acknowledged; before one, the peer by the time of the application's own end.
     pub reset_ack: u32,
     pub prev_exchange: u32,
     /// Thread and process that connected.
@@ -93,8 +93,9 @@ pub struct Conn {
     pub rst_ack: u8,
     /// The application's close was seen by TCP: what follows of it tells nothing.
     pub ended: u8,
-    /// What follows is aligned to words.
-    pub reserved: [u8; 1],
+    /// The application had ended its own side before the peer did, and still holds the socket
+    /// (HAProxy).
+    pub shut: u8,
     pub request_head: RequestHead,
     pub response_head: ResponseHead,
 }

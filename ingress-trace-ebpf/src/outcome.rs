@@ -144,8 +144,10 @@ pub fn given_up(conn: &mut Conn, moment: &Moment) {
             && conn.proto == proto::HTTP1
             && conn.complete(fin) != complete::YES);
     if open {
-        // The peer's FIN came while the request was on its way, and was noticed only now.
-        let what = if fin { kind::CLOSED } else { kind::GAVE_UP };
+        // The peer's FIN came while the request was on its way, and was noticed only now; behind the
+        // application's own it is an answer to that.
+        let closed = goodbye(conn) || (fin && conn.shut == 0);
+        let what = if closed { kind::CLOSED } else { kind::GAVE_UP };
         fail(conn, what, moment);
     } else if conn.proto == proto::HTTP1 && conn.phase == phase::RESPONSE {
         link::finish(conn, moment.time);

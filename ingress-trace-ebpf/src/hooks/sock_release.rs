@@ -39,7 +39,12 @@ pub fn release(context: SockContext) -> i32 {
         return 1;
     }
     let failed_before = conn.has(flag::FAILED);
-    let moment = Moment::at(time, true);
+    let mut moment = Moment::at(time, true);
+    if conn.shut != 0 {
+        // TCP cannot be asked here; what came since is missing.
+        moment.unacknowledged = conn.reset_ack;
+        moment.acked = 1;
+    }
     if state == BPF_TCP_CLOSE && !conn.has(flag::SYN | flag::ADOPTED) {
         // connect() failed before a SYN was built. Entered SYN_SENT: no port was left, and that was
         // told at the state change. Else routing had failed; its errno is not visible here.

@@ -97,6 +97,16 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
         }
         return;
     }
+    if new == BPF_TCP_FIN_WAIT1 {
+        conn.shut = (conn.fin_in == 0) as u8;
+        conn.reset_ack = tcp.unacknowledged();
+        return;
+    }
+    if new == BPF_TCP_CLOSE && conn.shut != 0 {
+        // The application's end went first; at its release nothing would be left of it.
+        outcome::given_up(conn, &moment);
+        return;
+    }
     if new == BPF_TCP_CLOSE && moment.errno != 0 {
         let what = if conn.rst_in != 0 {
             kind::RESET
