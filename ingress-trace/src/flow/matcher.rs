@@ -413,7 +413,7 @@ impl Matcher {
             return Some(ending);
         }
         if let Some(hidden) = open.hidden.as_ref().filter(|_| !own) {
-            return Some(Ending::Retried(hidden.status));
+            return Some(open.hidden_by(hidden));
         }
         let cut = failure.kind != Kind::Response && failure.head_complete();
         let last = if cut {

@@ -124,6 +124,16 @@ impl Open {
         }
     }
 
+    /// What a success says that may hide it: without words nothing, where a client that cannot be read
+    /// got something right behind it, too.
+    pub fn hidden_by(&self, hidden: &Hidden) -> Ending {
+        let unclear = self.failure.request.is_none() && self.answered.is_some();
+        if unclear && self.tried.is_none() {
+            return Ending::Unknown;
+        }
+        Ending::Retried(hidden.status)
+    }
+
     /// Whether it can tell what the controller asks for itself: not an upgrade that its client did not
     /// use.
     pub fn teaches(&self) -> bool {

@@ -95,7 +95,21 @@ impl Run {
             mut odd,
         } = self;
         let others = world.others(agent)?;
-        for alarm in others.iter().filter(|one| alarming(one) && !meant(one)) {
+        let (told, alarms): (Vec<_>, Vec<_>) = others.iter().partition(|one| meant(one));
+        // Where threads serve several requests, one of a hundred hidden failures may be taken for
+        // another request's (ARCHITECTURE.md, known limits).
+        let mut strays = if plane == Plane::Nginx {
+            0
+        } else {
+            told.len().div_ceil(100)
+        };
+        for alarm in alarms.into_iter().filter(|one| alarming(one)) {
+            let stray = !told.is_empty() && alarm.text("/client_visible") == "no" && strays > 0;
+            if stray {
+                strays -= 1;
+                println!("{plane:?}: taken for another request's: {}", alarm.0);
+                continue;
+            }
             let time: Timestamp = alarm.text("/time").parse().context("failed to read time")?;
             let step = steps.iter().rev().find(|(_, from)| *from <= time);
             let step = step.map_or("before all", |(what, _)| what);
