@@ -4,6 +4,7 @@ mod answer;
 pub mod classify;
 pub mod decide;
 pub mod evidence;
+pub mod facts;
 pub mod meaning;
 pub mod reading;
 mod strange;
