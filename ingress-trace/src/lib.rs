@@ -18,6 +18,7 @@ pub mod limits;
 pub mod line;
 pub mod netns;
 pub mod ocsp;
+pub mod past;
 pub mod probe;
 pub mod profiles;
 pub mod settle;

@@ -16,6 +16,7 @@ const STAGES: &[&str] = &[
     "cluster/object.rs",
     "cluster/index",
     "identity.rs",
+    "past.rs",
     "cluster/partial",
 ];
 /// What belongs to the edges: the kernel, the runtime, the API, the sinks, files and clocks.

@@ -1,0 +1,209 @@
+//! In: what the kernel has counted of each backend so far, once a second, and what failed. Out: what
+//! was seen of an address before a failure, and of its Service's other pods beside it. Plain state:
+//! time is given, in monotonic nanoseconds.
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::cause::facts::Past;
+use crate::cause::taxonomy::Outcome;
+use crate::cluster::object::Name;
+
+/// Most backends that are remembered; beyond it those go that were silent for longest.
+pub const MOST: usize = 16_384;
+/// How near to a failure what happens to its siblings counts.
+const NEAR: u64 = 10_000_000_000;
+/// How often the counts are read: what happened within is not told apart.
+const TICK: u64 = 1_000_000_000;
+/// Times of success that are kept of a backend; without a pause between them they are one.
+const SPANS: usize = 4;
+
+/// What is remembered of all backends.
+#[derive(Debug, Default)]
+pub struct Pasts {
+    backends: HashMap<SocketAddr, Backend>,
+    services: HashMap<Name, BTreeSet<SocketAddr>>,
+    /// When the counts were read last.
+    noted: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Backend {
+    /// Successes that were counted so far.
+    total: u64,
+    /// Since when it is known.
+    since: u64,
+    /// When it last succeeded or failed.
+    touched: u64,
+    /// When it succeeded: after the first, not after the second; oldest first.
+    fine: Vec<(u64, u64)>,
+    /// How it failed last, and when.
+    failed: Option<(Outcome, u64)>,
+    service: Option<Name>,
+}
+
+impl Backend {
+    fn new(at: u64) -> Self {
+        Self {
+            total: 0,
+            since: at,
+            touched: at,
+            fine: Vec::new(),
+            failed: None,
+            service: None,
+        }
+    }
+
+    fn succeeded(&mut self, from: u64, to: u64) {
+        self.touched = self.touched.max(to);
+        match self.fine.last_mut() {
+            Some((_, last)) if *last == from => *last = to,
+            _ => self.fine.push((from, to)),
+        }
+        if self.fine.len() > SPANS {
+            self.fine.remove(0);
+        }
+    }
+
+    /// How long before a time it last succeeded: within a tick where it went on then.
+    fn last(&self, at: u64) -> Option<Duration> {
+        let (from, to) = self.fine.iter().rev().find(|(from, _)| *from < at)?;
+        let ago = at.checked_sub(*to).unwrap_or((at - from).min(TICK));
+        Some(Duration::from_nanos(ago))
+    }
+
+    fn was_fine(&self, at: u64) -> bool {
+        let near = |(from, to): &(u64, u64)| {
+            *to >= at.saturating_sub(NEAR) && *from <= at.saturating_add(NEAR)
+        };
+        self.fine.iter().any(near)
+    }
+
+    fn had_failed(&self, outcome: Outcome, at: u64) -> bool {
+        self.failed
+            .is_some_and(|(how, when)| how == outcome && when.abs_diff(at) <= NEAR)
+    }
+}
+
+impl Pasts {
+    /// Takes how often each backend has succeeded so far: connects, and exchanges whose response was no
+    /// 502, 503 or 504. `service` says whose a backend is that has news.
+    pub fn note(
+        &mut self,
+        totals: impl IntoIterator<Item = (SocketAddr, u64)>,
+        service: impl Fn(SocketAddr) -> Option<Name>,
+        now: u64,
+    ) {
+        let from = self.noted.replace(now).unwrap_or(now);
+        for (address, total) in totals {
+            let backend = self.backend(address, now);
+            // An idle count leaves the kernel's map: the sum shrinks, and nothing has happened.
+            let grown = total > std::mem::replace(&mut backend.total, total);
+            if grown {
+                backend.succeeded(from, now);
+                self.belongs(address, service(address));
+            }
+        }
+    }
+
+    /// A backend failed.
+    pub fn failed(
+        &mut self,
+        address: SocketAddr,
+        outcome: Outcome,
+        service: Option<Name>,
+        at: u64,
+    ) {
+        let backend = self.backend(address, at);
+        backend.since = backend.since.min(at);
+        backend.touched = backend.touched.max(at);
+        if backend.failed.is_none_or(|(_, when)| when <= at) {
+            backend.failed = Some((outcome, at));
+        }
+        if service.is_some() {
+            self.belongs(address, service);
+        }
+    }
+
+    /// What was seen before and beside a failure.
+    pub fn ask(&self, address: SocketAddr, outcome: Outcome, at: u64) -> Past {
+        let Some(backend) = self.backends.get(&address) else {
+            return Past::default();
+        };
+        let (mut fine, mut failed) = (BTreeSet::new(), BTreeSet::new());
+        let service = backend.service.as_ref().and_then(|it| self.services.get(it));
+        for other in service.into_iter().flatten() {
+            let Some(sibling) = self.backends.get(other).filter(|_| other.ip() != address.ip())
+            else {
+                continue;
+            };
+            if sibling.had_failed(outcome, at) {
+                failed.insert(other.ip());
+            } else if sibling.was_fine(at) {
+                fine.insert(other.ip());
+            }
+        }
+        let count = |set: &BTreeSet<_>| u32::try_from(set.len()).unwrap_or(u32::MAX);
+        Past {
+            last_success: backend.last(at),
+            watched: Duration::from_nanos(at.saturating_sub(backend.since)),
+            siblings_fine: count(&(&fine - &failed)),
+            siblings_failed: count(&failed),
+        }
+    }
+
+    /// How many backends are remembered.
+    pub fn len(&self) -> usize {
+        self.backends.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.backends.is_empty()
+    }
+
+    fn backend(&mut self, address: SocketAddr, now: u64) -> &mut Backend {
+        if self.backends.len() >= MOST && !self.backends.contains_key(&address) {
+            self.make_room();
+        }
+        self.backends
+            .entry(address)
+            .or_insert_with(|| Backend::new(now))
+    }
+
+    /// A sixteenth at once: a look at all for every single one would cost too much.
+    fn make_room(&mut self) {
+        let touched = |(address, backend): (&SocketAddr, &Backend)| (backend.touched, *address);
+        let mut oldest: Vec<_> = self.backends.iter().map(touched).collect();
+        oldest.sort_unstable();
+        for (_, address) in oldest.into_iter().take(MOST / 16) {
+            self.belongs(address, None);
+            self.backends.remove(&address);
+        }
+    }
+
+    fn belongs(&mut self, address: SocketAddr, service: Option<Name>) {
+        let Some(backend) = self.backends.get_mut(&address) else {
+            return;
+        };
+        if backend.service == service {
+            return;
+        }
+        let before = std::mem::replace(&mut backend.service, service.clone());
+        if let Some(before) = before
+            && let Some(all) = self.services.get_mut(&before)
+        {
+            all.remove(&address);
+            if all.is_empty() {
+                self.services.remove(&before);
+            }
+        }
+        if let Some(service) = service {
+            self.services.entry(service).or_default().insert(address);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "past_tests.rs"]
+mod tests;
