@@ -11,11 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::beside::Beside;
 use crate::cli::{Capture, Targets};
 use crate::cluster::stats::Report;
 use crate::cluster::view::View;
 use crate::commands::out::Out;
 use crate::line::Line;
+use crate::neighbors::Neighbors;
 use crate::probe::{Probe, Settings, preflight};
 use crate::sinks::Reader;
 use crate::sinks::metrics::Stage;
@@ -96,7 +98,12 @@ pub async fn run(options: Options) -> Result<()> {
         .await
         .context("the loading thread ended")??
     };
-    let line = Line::new(&options.capture, node, Arc::clone(&shown.metrics));
+    let neighbors = match &cluster {
+        Some(_) => Some(Neighbors::start(Roots::detect(Path::new("/proc"))?)?),
+        None => None,
+    };
+    let metrics = Arc::clone(&shown.metrics);
+    let line = Line::new(&options.capture, node, Beside::new(neighbors), metrics);
     if cluster.is_none() && !options.targets.no_kube {
         shown.metrics.kube(Report::unconfigured());
     }
@@ -238,13 +245,22 @@ impl Agent {
         let metrics = &self.shown.metrics;
         if let Some(cluster) = &mut self.cluster {
             cluster.tick();
-            self.watched
-                .count(metrics, |backend, labels| cluster.name(backend, labels))?;
+            let (line, known) = (&mut self.line, &*cluster);
+            self.watched.count(
+                metrics,
+                |backend, labels| known.name(backend, labels),
+                |counted| line.beside().count(counted, Some(known)),
+            )?;
             metrics.retain(|labels| cluster.lives(labels));
             metrics.lost_total(Stage::History, cluster.evicted());
             metrics.kube(cluster.report());
         } else {
-            self.watched.count(metrics, |_, _| true)?;
+            let line = &mut self.line;
+            self.watched.count(
+                metrics,
+                |_, _| true,
+                |counted| line.beside().count(counted, None),
+            )?;
         }
         self.line.count();
         self.shown.metrics.lost_total(Stage::Output, self.out.lost);

@@ -2,6 +2,7 @@
 //! finding. See ARCHITECTURE.md for the stages and what each may not do.
 pub mod agent;
 pub mod allocator;
+pub mod beside;
 pub mod cause;
 pub mod cli;
 pub mod cluster;
@@ -16,6 +17,7 @@ pub mod hold;
 pub mod identity;
 pub mod limits;
 pub mod line;
+pub mod neighbors;
 pub mod netns;
 pub mod ocsp;
 pub mod past;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::agent::clock_offset;
+use crate::beside::Beside;
 use crate::cause::classify::{Context, finding, reading, wall};
 use crate::cause::evidence::Shortage;
 use crate::cause::reading::{Reading, asked_of_itself};
@@ -43,6 +44,7 @@ pub struct Line {
     /// How long a failure waits for the cluster's word, in nanoseconds.
     patience: u64,
     node: String,
+    beside: Beside,
     metrics: Arc<Metrics>,
 }
 
@@ -56,7 +58,7 @@ struct Settled {
 
 impl Line {
     /// An empty line.
-    pub fn new(capture: &Capture, node: String, metrics: Arc<Metrics>) -> Self {
+    pub fn new(capture: &Capture, node: String, beside: Beside, metrics: Arc<Metrics>) -> Self {
         let settle = u64::try_from(capture.settle.as_nanos()).unwrap_or(u64::MAX);
         let waits = Waits {
             settle,
@@ -72,6 +74,7 @@ impl Line {
             hold: Hold::default(),
             patience: u64::try_from(capture.kube_settle.as_nanos()).unwrap_or(u64::MAX),
             node,
+            beside,
             metrics,
         }
     }
@@ -82,6 +85,7 @@ impl Line {
             Ok(mut event) => {
                 if let Some(view) = view.filter(|_| event.leg == Leg::Upstream) {
                     event.leads = view.leads(event.local, event.remote);
+                    self.beside.hear(&event, view);
                 }
                 tracing::trace!(?event, "event");
                 let unexplained = event.leg == Leg::Downstream
@@ -106,6 +110,7 @@ impl Line {
         watched: &mut Watched,
         view: Option<&View>,
     ) -> Vec<Finding> {
+        self.beside.turn();
         while let Some(event) = self.settle.pop(now) {
             if !watched.meet(event.cgroup) || asks_authority(&event) {
                 continue;
@@ -123,7 +128,7 @@ impl Line {
         flows.extend(self.matcher.settled(horizon));
         let settled = flows
             .into_iter()
-            .filter_map(|flow| self.settled(flow, watched));
+            .filter_map(|flow| self.settled(flow, watched, view));
         let settled: Vec<Settled> = settled.collect();
         let mut findings = Vec::new();
         for settled in settled {
@@ -140,7 +145,12 @@ impl Line {
         findings
     }
 
-    fn settled(&mut self, flow: Flow, watched: &mut Watched) -> Option<Settled> {
+    fn settled(
+        &mut self,
+        flow: Flow,
+        watched: &mut Watched,
+        view: Option<&View>,
+    ) -> Option<Settled> {
         let cgroup = flow.failure.cgroup;
         let controller = controller(watched, cgroup);
         let reading = reading(&flow, controller, &mut self.timers)?;
@@ -153,6 +163,7 @@ impl Line {
         if reading.outcome == Outcome::NoUpstream && !stands(&flow, &shortage, watched) {
             return None;
         }
+        self.beside.failed(&flow.failure, reading.outcome, view);
         let pod = watched.owner(cgroup).and_then(|own| own.pod.as_ref());
         let ingress = Ingress {
             namespace: pod.map(|pod| pod.namespace.to_string()),
@@ -189,13 +200,23 @@ impl Line {
                 at: finding.time,
                 stale: view.stale(),
             });
+            let past = self.beside.past(&flow.failure, reading.outcome);
+            let inside = self.beside.inside(&flow.failure, &who, view);
+            tracing::debug!(?past, ?inside, "beside a failure");
             who.fill(&mut finding);
         }
         finding
     }
 
+    /// What is known beside failures, to be told what the kernel counts.
+    pub fn beside(&mut self) -> &mut Beside {
+        &mut self.beside
+    }
+
     /// Brings what was lost on the way to the metrics.
     pub fn count(&self) {
+        self.metrics
+            .lost_total(Stage::Neighbor, self.beside.skipped());
         self.metrics.lost_total(
             Stage::Settle,
             self.settle.early + self.joiner.evicted + self.matcher.evicted + self.hold.early,

@@ -23,6 +23,8 @@ const SPANS: usize = 4;
 pub struct Pasts {
     backends: HashMap<SocketAddr, Backend>,
     services: HashMap<Name, BTreeSet<SocketAddr>>,
+    /// Those whose count has grown lately.
+    busy: Vec<SocketAddr>,
     /// When the counts were read last.
     noted: Option<u64>,
 }
@@ -95,12 +97,14 @@ impl Pasts {
         now: u64,
     ) {
         let from = self.noted.replace(now).unwrap_or(now);
+        self.busy.clear();
         for (address, total) in totals {
             let backend = self.backend(address, now);
             // An idle count leaves the kernel's map: the sum shrinks, and nothing has happened.
             let grown = total > std::mem::replace(&mut backend.total, total);
             if grown {
                 backend.succeeded(from, now);
+                self.busy.push(address);
                 self.belongs(address, service(address));
             }
         }
@@ -131,9 +135,15 @@ impl Pasts {
             return Past::default();
         };
         let (mut fine, mut failed) = (BTreeSet::new(), BTreeSet::new());
-        let service = backend.service.as_ref().and_then(|it| self.services.get(it));
+        let service = backend
+            .service
+            .as_ref()
+            .and_then(|it| self.services.get(it));
         for other in service.into_iter().flatten() {
-            let Some(sibling) = self.backends.get(other).filter(|_| other.ip() != address.ip())
+            let Some(sibling) = self
+                .backends
+                .get(other)
+                .filter(|_| other.ip() != address.ip())
             else {
                 continue;
             };
@@ -150,6 +160,11 @@ impl Pasts {
             siblings_fine: count(&(&fine - &failed)),
             siblings_failed: count(&failed),
         }
+    }
+
+    /// Backends that had succeeded when the counts were read last.
+    pub fn busy(&self) -> &[SocketAddr] {
+        &self.busy
     }
 
     /// How many backends are remembered.

@@ -14,8 +14,8 @@ fn cart() -> Name {
 
 const S: u64 = 1_000_000_000;
 
-fn seconds(seconds: u64) -> Option<Duration> {
-    Some(Duration::from_secs(seconds))
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }
 
 #[test]
@@ -27,8 +27,8 @@ fn the_last_success_before_a_failure_is_told_and_never_a_later_one() {
     pasts.note([(at(1), 6)], |_| None, 9 * S);
     let ask = |time| pasts.ask(at(1), Outcome::ConnectRefused, time);
     assert_eq!(ask(S).last_success, None);
-    assert_eq!(ask(3 * S).last_success, seconds(1));
-    assert_eq!(ask(10 * S).last_success, seconds(1));
+    assert_eq!(ask(3 * S).last_success, Some(seconds(1)));
+    assert_eq!(ask(10 * S).last_success, Some(seconds(1)));
     assert_eq!(ask(10 * S).watched, Duration::from_secs(9));
 }
 
@@ -39,7 +39,10 @@ fn within_a_time_of_success_the_last_one_was_within_a_tick() {
         pasts.note([(at(1), second)], |_| None, second * S);
     }
     let past = pasts.ask(at(1), Outcome::Reset, 10 * S + S / 2);
-    assert!(past.last_success.is_some_and(|ago| ago <= Duration::from_nanos(TICK)));
+    assert!(
+        past.last_success
+            .is_some_and(|ago| ago <= Duration::from_nanos(TICK))
+    );
 }
 
 #[test]
@@ -48,10 +51,10 @@ fn a_count_that_starts_again_is_no_success_until_it_grows() {
     pasts.note([(at(1), 9)], |_| None, S);
     pasts.note([(at(1), 2)], |_| None, 5 * S);
     let past = pasts.ask(at(1), Outcome::Reset, 6 * S);
-    assert_eq!(past.last_success, seconds(5));
+    assert_eq!(past.last_success, Some(seconds(5)));
     pasts.note([(at(1), 3)], |_| None, 6 * S);
     let past = pasts.ask(at(1), Outcome::Reset, 8 * S);
-    assert_eq!(past.last_success, seconds(2));
+    assert_eq!(past.last_success, Some(seconds(2)));
 }
 
 #[test]
@@ -63,7 +66,13 @@ fn what_was_never_seen_has_no_past() {
 #[test]
 fn siblings_are_other_addresses_of_the_same_service_near_in_time() {
     let mut pasts = Pasts::default();
-    let other = |address| Some(if address == at(9) { Name::new("shop", "web") } else { cart() });
+    let other = |address| {
+        Some(if address == at(9) {
+            Name::new("shop", "web")
+        } else {
+            cart()
+        })
+    };
     pasts.note((1..10).map(|pod| (at(pod), 1)), other, 20 * S);
     // Fine, and failed in the same way: failed.
     pasts.failed(at(2), Outcome::ConnectRefused, Some(cart()), 21 * S);

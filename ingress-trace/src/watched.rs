@@ -381,15 +381,17 @@ impl Watched {
         }
     }
 
-    /// Brings what the kernel counted to the metrics. `name` puts a backend's names into its labels;
-    /// false as long as they may still come.
+    /// Brings what the kernel counted to the metrics, and shows it to `beside`. `name` puts a backend's
+    /// names into its labels; false as long as they may still come.
     pub fn count(
         &mut self,
         metrics: &Metrics,
         name: impl Fn(SocketAddr, &mut Labels) -> bool,
+        beside: impl FnOnce(&[(Key, Value)]),
     ) -> Result<()> {
         let aggregates = self.probe.aggregates()?;
         self.note_unreadable(&aggregates);
+        beside(&aggregates);
         let owners = &self.owners;
         let idle: Vec<Key> = metrics.with_counts(|counts| {
             counts.observe(aggregates, |key| labels(owners, key, &name));

@@ -2,13 +2,14 @@
 //! last minutes. The only holder of the index; thin: asks the API and the kernel, decides nothing.
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 
-use super::index::Index;
 use super::index::owned::Owned;
+use super::index::{Index, PodThen};
 use super::link::Link;
 use super::object::Name;
 use super::stats::Report;
@@ -16,6 +17,7 @@ use super::{Learnt, Update};
 use crate::conntrack::Conntrack;
 use crate::counts::Labels;
 use crate::identity::{Identity, Question, identify};
+use crate::neighbors::Neighbor;
 
 /// How long the past is kept: at 100 changes a second as much as there is room for.
 const HORIZON: SignedDuration = SignedDuration::from_mins(2);
@@ -26,6 +28,7 @@ const NAMES: SignedDuration = SignedDuration::from_secs(10);
 pub struct View {
     link: Link,
     index: Index,
+    node: Arc<str>,
     /// Absent without the right to ask.
     conntrack: Option<Conntrack>,
     began: Timestamp,
@@ -50,6 +53,7 @@ impl View {
         Ok(Some(Self {
             link,
             index: Index::new(node),
+            node: node.into(),
             conntrack: conntrack.ok(),
             began,
             stale: Some(began),
@@ -106,6 +110,38 @@ impl View {
             self.link.look_at(pod.clone());
         }
         who.owned != Some(Owned::Outside) || self.stale.is_some()
+    }
+
+    /// The pod of this node that has this address now.
+    pub fn neighbor(&self, backend: SocketAddr) -> Option<Neighbor> {
+        let now = Timestamp::now();
+        let pod = match self.index.whose(backend, now, None) {
+            Owned::Endpoint(tenancy) => tenancy.pod?,
+            Owned::Pod { pod, .. } => pod,
+            Owned::Front(_) | Owned::Node(_) | Owned::Outside => return None,
+        };
+        self.of_this_node(&self.index.pod(&pod, now)?)
+    }
+
+    /// The same of a failure's backend.
+    pub fn is_neighbor(&self, who: &Identity) -> Option<Neighbor> {
+        self.of_this_node(who.known.as_ref()?)
+    }
+
+    fn of_this_node(&self, then: &PodThen) -> Option<Neighbor> {
+        let pod = &then.pod;
+        (pod.node.as_ref() == Some(&self.node)).then(|| Neighbor {
+            pod: pod.name.clone(),
+            uid: Arc::clone(pod.local_uid()),
+            host_network: pod.host_network,
+        })
+    }
+
+    /// The Service that a backend belongs to now.
+    pub fn service(&self, backend: SocketAddr) -> Option<Name> {
+        self.index
+            .labels(backend)
+            .map(|label| label.service.clone())
     }
 
     /// How old the cluster's state is, where it is not up to date: since the oldest word of what is

@@ -1,9 +1,9 @@
-//! In: cpu.stat and memory.events. Out: throttling and memory pressure as counters.
-//! Must not decide how much of it is too much.
+//! In: cpu.stat, memory.events, cgroup.events and what v1 has for them. Out: throttling and memory
+//! pressure as counters; which processes are frozen. Must not decide how much of it is too much.
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::targets::{Hierarchy, Roots, Target, hierarchy, process};
+use crate::targets::{Hierarchy, Roots, Target, cgroups_below, hierarchy, process};
 
 /// CPU time withheld by a quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,12 +14,12 @@ pub struct Throttling {
     pub nanos: u64,
 }
 
-/// What happened at a memory limit (cgroup v2 only).
+/// What happened at a memory limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Times the limit was hit (`memory.max`).
+    /// Times the limit was hit (v2 `memory.events`: `max`; v1 `memory.failcnt`).
     pub max: u64,
-    /// Times nothing could be reclaimed.
+    /// Times nothing could be reclaimed; v1 counts kills only.
     pub oom: u64,
     /// Processes killed for it.
     pub killed: u64,
@@ -40,28 +40,78 @@ pub(super) fn throttling(target: &Target, roots: &Roots) -> BTreeMap<PathBuf, Th
         }
     };
     add(&target.cgroup, &roots.cgroup2);
-    for pid in &target.pids {
-        let Some(text) = process::cgroup(&roots.proc, *pid) else {
-            continue;
-        };
-        for (tree, controller) in [
-            (Some(&roots.cgroup2), None),
-            (roots.cpu.as_ref(), Some("cpu")),
-        ] {
-            let folder = tree.zip(hierarchy::path(&text, controller));
-            if let Some((tree, folder)) =
-                folder.and_then(|(tree, path)| Some((tree, tree.folder(path)?)))
-            {
-                add(&folder, tree);
-            }
+    let trees = [
+        (Some(&roots.cgroup2), None),
+        (roots.cpu.as_ref(), Some("cpu")),
+    ];
+    for (tree, controller) in trees {
+        for (_, folder) in homes(target, roots, tree, controller) {
+            add(&folder, tree.unwrap_or(&roots.cgroup2));
         }
     }
     found
 }
 
-/// What the target's own limit did; counts everything below it too.
-pub(super) fn memory(target: &Target) -> Option<Memory> {
-    parse_memory(&read(&target.cgroup, "memory.events")?)
+/// The folders of the target's processes in a hierarchy.
+fn homes<'a>(
+    target: &'a Target,
+    roots: &'a Roots,
+    tree: Option<&'a Hierarchy>,
+    controller: Option<&'a str>,
+) -> impl Iterator<Item = (u32, PathBuf)> + 'a {
+    let pids = tree.into_iter().flat_map(|tree| {
+        let pids = target.pids.iter();
+        pids.map(move |pid| (tree, *pid))
+    });
+    pids.filter_map(move |(tree, pid)| {
+        let text = process::cgroup(&roots.proc, pid)?;
+        Some((pid, tree.folder(hierarchy::path(&text, controller)?)?))
+    })
+}
+
+/// What the target's memory limits did, by folder and id. In v2 the target's own counts everything below it;
+/// in v1 each counts for itself, and of a process that was killed only its folder is left: the one of
+/// the same path as in v2, as container runtimes name them.
+pub(super) fn memory(target: &Target, roots: &Roots) -> BTreeMap<(PathBuf, u64), Memory> {
+    if let Some(text) = read(&target.cgroup, "memory.events") {
+        let place = (target.cgroup.clone(), target.id);
+        let own = parse_memory(&text).map(|memory| (place, memory));
+        return own.into_iter().collect();
+    }
+    let tree = roots.memory.as_ref();
+    let twin = tree.and_then(|tree| {
+        let path = target.cgroup.strip_prefix(&roots.cgroup2.dir).ok()?;
+        cgroups_below(&tree.dir.join(path)).ok()
+    });
+    let mut folders: Vec<PathBuf> = homes(target, roots, tree, Some("memory"))
+        .map(|(_, folder)| folder)
+        .chain(twin.into_iter().flatten().map(|(_, folder)| folder))
+        .collect();
+    folders.sort_unstable();
+    folders.dedup();
+    let read = |folder: PathBuf| {
+        let count = read(&folder, "memory.failcnt")?;
+        let memory = parse_old_memory(&count, &read(&folder, "memory.oom_control")?)?;
+        let id = hierarchy::id(&folder).ok()?;
+        Some(((folder, id), memory))
+    };
+    folders.into_iter().filter_map(read).collect()
+}
+
+/// Those of the target's processes that are frozen: they answer nothing, though their kernel goes on
+/// to accept connections for them.
+pub(super) fn frozen(target: &Target, roots: &Roots) -> Vec<u32> {
+    let new = homes(target, roots, Some(&roots.cgroup2), None);
+    let new = new.filter(|(_, folder)| {
+        let events = read(folder, "cgroup.events");
+        events.is_some_and(|text| value(&text, "frozen") == Some(1))
+    });
+    let old = homes(target, roots, roots.freezer.as_ref(), Some("freezer"));
+    let old = old.filter(|(_, folder)| {
+        let state = read(folder, "freezer.state");
+        state.is_some_and(|text| text.trim() == "FROZEN")
+    });
+    new.chain(old).map(|(pid, _)| pid).collect()
 }
 
 fn read(folder: &Path, file: &str) -> Option<String> {
@@ -85,6 +135,16 @@ pub(super) fn parse_memory(text: &str) -> Option<Memory> {
         max: at("max")?,
         oom: at("oom")?,
         killed: at("oom_kill").unwrap_or(0),
+    })
+}
+
+/// memory.failcnt and memory.oom_control of v1.
+pub(super) fn parse_old_memory(hits: &str, control: &str) -> Option<Memory> {
+    let killed = value(control, "oom_kill")?;
+    Some(Memory {
+        max: hits.trim().parse().ok()?,
+        oom: killed,
+        killed,
     })
 }
 

@@ -22,8 +22,8 @@ pub struct Baseline {
     listening: BTreeMap<u64, Listening>,
     /// By cgroup folder.
     throttling: BTreeMap<PathBuf, Throttling>,
-    /// Of the cgroup with this id.
-    memory: Option<(u64, Memory)>,
+    /// By cgroup folder and its id: one that was made anew starts from zero.
+    memory: BTreeMap<(PathBuf, u64), Memory>,
 }
 
 impl Baseline {
@@ -37,7 +37,7 @@ impl Baseline {
         Self {
             listening: listening.collect(),
             throttling: cgroup::throttling(target, roots),
-            memory: cgroup::memory(target).map(|memory| (target.id, memory)),
+            memory: cgroup::memory(target, roots),
         }
     }
 
@@ -52,7 +52,7 @@ impl Baseline {
         }
         follow(&mut self.listening, later.listening);
         follow(&mut self.throttling, later.throttling);
-        self.memory = self.memory.take().or(later.memory);
+        follow(&mut self.memory, later.memory);
     }
 
     /// Increase over all network namespaces that both readings have.
@@ -81,17 +81,20 @@ impl Baseline {
         both.max_by_key(|(_, throttling)| throttling.nanos)
     }
 
-    /// Increase at the memory limit, when it is still the same cgroup.
+    /// Increase over all memory limits that both readings have.
     pub(super) fn memory_since(&self, since: &Self) -> Option<Memory> {
-        let (id, now) = self.memory?;
-        let (before_id, before) = since.memory?;
-        if id != before_id {
-            return None;
-        }
-        Some(Memory {
-            max: now.max.checked_sub(before.max)?,
-            oom: now.oom.checked_sub(before.oom)?,
-            killed: now.killed.checked_sub(before.killed)?,
+        let both = self.memory.iter().filter_map(|(place, now)| {
+            let before = since.memory.get(place)?;
+            Some(Memory {
+                max: now.max.checked_sub(before.max)?,
+                oom: now.oom.checked_sub(before.oom)?,
+                killed: now.killed.checked_sub(before.killed)?,
+            })
+        });
+        both.reduce(|a, b| Memory {
+            max: a.max.saturating_add(b.max),
+            oom: a.oom.saturating_add(b.oom),
+            killed: a.killed.saturating_add(b.killed),
         })
     }
 }

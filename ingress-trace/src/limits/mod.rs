@@ -9,12 +9,15 @@ use crate::targets::{Roots, Target};
 mod cgroup;
 mod counters;
 mod descriptors;
+mod diag;
+mod inside;
 mod nginx;
 mod ports;
 mod sockets;
 
 pub use cgroup::{Memory, Throttling};
 pub use counters::{Baseline, Listening};
+pub use inside::{Look, Place, inside};
 pub use sockets::Queue;
 
 /// How much of a limited thing is in use.

@@ -9,13 +9,23 @@ use crate::targets::process;
 /// `TCP_LISTEN` in these files.
 const LISTEN: u8 = 0x0a;
 
-/// A listener with connections that wait to be accepted.
+/// A listener, and the connections that wait to be accepted there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue {
     /// Where it listens.
     pub local: SocketAddr,
-    /// Connections that wait. The kernel does not show here how many may.
+    /// Connections that wait (`sk_ack_backlog`).
     pub waiting: u32,
+    /// How many may (`sk_max_ack_backlog`); one more than that is accepted before it is full. /proc
+    /// does not show it: none where the kernel was not asked otherwise.
+    pub limit: Option<u32>,
+}
+
+impl Queue {
+    /// Whether the next connection is dropped, as far as is known.
+    pub fn is_full(&self) -> bool {
+        self.limit.is_some_and(|limit| self.waiting > limit)
+    }
 }
 
 /// One line.
@@ -48,16 +58,27 @@ pub(super) fn queues(proc: &Path, pids: &[u32]) -> Option<Vec<Queue>> {
 }
 
 fn waiting(sockets: &[Socket], held: &[u64]) -> Vec<Queue> {
-    let listeners = sockets.iter().filter(|socket| {
-        socket.state == LISTEN
-            && socket.receive_queue > 0
-            && held.binary_search(&socket.inode).is_ok()
-    });
-    let queue = |socket: &Socket| Queue {
-        local: socket.local,
-        waiting: socket.receive_queue,
-    };
-    listeners.map(queue).collect()
+    let all = sockets.iter().filter_map(Socket::listener);
+    all.filter(|(queue, inode)| queue.waiting > 0 && held.binary_search(inode).is_ok())
+        .map(|(queue, _)| queue)
+        .collect()
+}
+
+/// All listeners of a process's network namespace, with the inodes of their sockets.
+pub(super) fn listeners(proc: &Path, pid: u32) -> Option<Vec<(Queue, u64)>> {
+    let sockets = read(proc, pid)?;
+    Some(sockets.iter().filter_map(Socket::listener).collect())
+}
+
+impl Socket {
+    fn listener(&self) -> Option<(Queue, u64)> {
+        let queue = Queue {
+            local: self.local,
+            waiting: self.receive_queue,
+            limit: None,
+        };
+        (self.state == LISTEN).then_some((queue, self.inode))
+    }
 }
 
 /// All TCP sockets of a process's network namespace.

@@ -71,7 +71,14 @@ fn what_is_in_use_is_read_against_its_limit() {
     assert_eq!(limits.descriptors, usage(4, 8));
     assert_eq!(limits.connections, usage(3, 4));
     let local = "127.0.0.1:8080".parse().expect("an address");
-    assert_eq!(limits.queues, Some(vec![Queue { local, waiting: 5 }]));
+    assert_eq!(
+        limits.queues,
+        Some(vec![Queue {
+            local,
+            waiting: 5,
+            limit: None
+        }])
+    );
 }
 
 #[test]

@@ -31,13 +31,15 @@ pub enum Stage {
     Settle,
     /// The cluster changed faster than its past can be kept.
     History,
+    /// Too many pods failed at once: of one its own side was not read.
+    Neighbor,
     /// Stdout was read too slowly.
     Output,
 }
 
 impl Stage {
     /// All of them, in the order of the pipeline.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ring,
         Self::Aggregate,
         Self::Storage,
@@ -45,6 +47,7 @@ impl Stage {
         Self::Decode,
         Self::Settle,
         Self::History,
+        Self::Neighbor,
         Self::Output,
     ];
 
@@ -58,6 +61,7 @@ impl Stage {
             Self::Decode => "decode",
             Self::Settle => "settle",
             Self::History => "history",
+            Self::Neighbor => "neighbor",
             Self::Output => "output",
         }
     }
@@ -339,6 +343,7 @@ mod tests {
             ingress_trace_events_lost_total{stage="decode"} 3
             ingress_trace_events_lost_total{stage="history"} 0
             ingress_trace_events_lost_total{stage="link"} 0
+            ingress_trace_events_lost_total{stage="neighbor"} 0
             ingress_trace_events_lost_total{stage="output"} 0
             ingress_trace_events_lost_total{stage="ring"} 0
             ingress_trace_events_lost_total{stage="settle"} 0

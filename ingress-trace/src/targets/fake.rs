@@ -116,6 +116,8 @@ impl Tree {
             proc: self.proc(),
             cgroup2,
             cpu: None,
+            memory: None,
+            freezer: None,
         }
     }
 

@@ -17,12 +17,14 @@ mod kubepods;
 mod pin;
 mod pods;
 pub mod process;
+mod residents;
 mod selector;
 
 pub use finder::{Finder, find};
 pub use hierarchy::{Hierarchy, cgroups_below};
 pub use pods::PodName;
 pub use process::{NetworkNamespace, network_namespaces, socket_inodes};
+pub use residents::Residents;
 pub use selector::Selector;
 
 /// What the user named; without processes, cgroups and pods, all data planes of the machine: as its
@@ -50,6 +52,10 @@ pub struct Roots {
     pub cgroup2: Hierarchy,
     /// The v1 hierarchy with the `cpu` controller, where v2 does not have it.
     pub cpu: Option<Hierarchy>,
+    /// The same with `memory`.
+    pub memory: Option<Hierarchy>,
+    /// The same with `freezer`.
+    pub freezer: Option<Hierarchy>,
 }
 
 impl Roots {
@@ -67,13 +73,19 @@ impl Roots {
         };
         let cgroup2 = hierarchy::highest(&mounts, |mount| mount.kind == "cgroup2")
             .context("no cgroup v2 hierarchy is mounted: mount -t cgroup2 none /sys/fs/cgroup")?;
-        let cpu = hierarchy::highest(&mounts, |mount| {
-            mount.kind == "cgroup" && mount.options.split(',').any(|option| option == "cpu")
-        });
+        let old = |controller: &'static str| {
+            let mount = hierarchy::highest(&mounts, |mount| {
+                let mut options = mount.options.split(',');
+                mount.kind == "cgroup" && options.any(|option| option == controller)
+            })?;
+            Some(place(mount, Some(controller)))
+        };
         Ok(Self {
             proc: proc.to_path_buf(),
             cgroup2: place(cgroup2, None),
-            cpu: cpu.map(|mount| place(mount, Some("cpu"))),
+            cpu: old("cpu"),
+            memory: old("memory"),
+            freezer: old("freezer"),
         })
     }
 }

@@ -1,0 +1,115 @@
+//! In: looks at a backend's pod, taken while it failed. Out: what its own side says of a failure.
+//! The look reads /proc and cgroups, as for a controller; what it means is worked out without.
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Baseline, ProcessUsage, Queue, cgroup, descriptors, diag, sockets};
+use crate::cause::facts::Inside;
+use crate::cluster::object::Name;
+use crate::targets::{Roots, Target, process};
+
+/// One look at a pod.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// All listeners of its network namespaces; none where they could not be read.
+    pub listeners: Option<Vec<Queue>>,
+    /// The process closest to its descriptor limit.
+    pub descriptors: Option<ProcessUsage>,
+    /// Ports whose listeners are held by a frozen process.
+    pub frozen: BTreeSet<u16>,
+    /// Its counters.
+    pub counters: Baseline,
+}
+
+impl Look {
+    /// Costs a listing of the pod's descriptors: milliseconds with tens of thousands of them.
+    pub fn take(target: &Target, roots: &Roots) -> Self {
+        let listeners = listeners(target, roots);
+        Self {
+            frozen: frozen(target, roots, listeners.as_deref().unwrap_or_default()),
+            descriptors: descriptors::worst(&roots.proc, &target.pids),
+            listeners: listeners.map(|all| all.into_iter().map(|(queue, _)| queue).collect()),
+            counters: Baseline::take(target, roots),
+        }
+    }
+
+    /// The fullest queue at this port.
+    fn queue(&self, port: u16) -> Option<Queue> {
+        let all = self.listeners.iter().flatten();
+        all.filter(|queue| queue.local.port() == port)
+            .max_by_key(|queue| queue.waiting)
+            .copied()
+    }
+}
+
+fn listeners(target: &Target, roots: &Roots) -> Option<Vec<(Queue, u64)>> {
+    let namespaces = process::network_namespaces(&roots.proc, &target.pids).into_iter();
+    let all = namespaces.filter_map(|namespace| {
+        diag::listeners(&namespace)
+            .ok()
+            .or_else(|| sockets::listeners(&roots.proc, namespace.pid))
+    });
+    all.reduce(|mut all, more| {
+        all.extend(more);
+        all
+    })
+}
+
+/// Descriptors are gone through for frozen processes only.
+fn frozen(target: &Target, roots: &Roots, listeners: &[(Queue, u64)]) -> BTreeSet<u16> {
+    let pids = cgroup::frozen(target, roots);
+    let held = process::socket_inodes(&roots.proc, &pids);
+    let held = |inode: &u64| held.binary_search(inode).is_ok();
+    let ports = listeners.iter().filter(|(_, inode)| held(inode));
+    ports.map(|(queue, _)| queue.local.port()).collect()
+}
+
+/// Of which pod, at which port.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The pod.
+    pub pod: Name,
+    /// The port that failed.
+    pub port: u16,
+    /// It is in the node's own network: counters of that are not its own.
+    pub host_network: bool,
+}
+
+/// What looks say of a failure: `looks` were taken near it, oldest first, `before` are the counters at
+/// a time before, `span` lies between that and the newest look.
+pub fn inside(
+    place: &Place,
+    looks: &[&Look],
+    before: Option<&Baseline>,
+    span: Duration,
+) -> Option<Inside> {
+    let (first, last) = (looks.first()?, looks.last()?);
+    let ratio = |usage: &ProcessUsage| usage.usage.ratio();
+    let worst = looks.iter().filter_map(|look| look.descriptors);
+    let queues = looks.iter().filter_map(|look| look.queue(place.port));
+    let now = &last.counters;
+    let overflows = before.and_then(|before| now.listening_since(before));
+    Some(Inside {
+        pod: place.pod.clone(),
+        // What listens by now may not have done so at the failure.
+        listening: first
+            .listeners
+            .as_ref()
+            .map(|all| all.iter().map(|queue| queue.local.port()).collect()),
+        queue: queues.max_by_key(|queue| (queue.is_full(), queue.waiting)),
+        overflows: overflows
+            .filter(|_| !place.host_network)
+            .map(|listening| listening.overflows),
+        descriptors: worst.max_by(|a, b| ratio(a).total_cmp(&ratio(b))),
+        throttling: before
+            .and_then(|before| now.throttling_since(before))
+            .map(|(_, throttling)| throttling),
+        memory: before.and_then(|before| now.memory_since(before)),
+        frozen: looks.iter().any(|look| look.frozen.contains(&place.port)),
+        span,
+    })
+}
+
+#[cfg(test)]
+#[path = "inside_tests.rs"]
+mod tests;
