@@ -180,6 +180,7 @@ impl Agent {
                     }
                 }
                 Some(done) = asked.recv() => {
+                    self.dead_routes();
                     self.count()?;
                     // Nobody waits any more: as good.
                     let _ = done.send(());
@@ -238,6 +239,16 @@ impl Agent {
             self.shown.recent.add(finding);
         }
         Ok(Reader::Present)
+    }
+
+    /// A look at all routes: only for who asks.
+    fn dead_routes(&mut self) {
+        self.learn();
+        if let Some(cluster) = &self.cluster
+            && let Some(dead) = cluster.dead_routes()
+        {
+            self.shown.metrics.dead_routes(dead);
+        }
     }
 
     /// Brings counts, losses and states to the metrics.

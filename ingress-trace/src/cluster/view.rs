@@ -169,6 +169,14 @@ impl View {
                 .lives(&Name::new(&labels.namespace, &labels.service))
     }
 
+    /// Services without a ready endpoint, one for each route that leads there; none while not all of
+    /// what is followed is known: before endpoints are listed no Service has any.
+    pub fn dead_routes(&self) -> Option<impl Iterator<Item = Name>> {
+        let known = self.link.report().stale_since().is_none();
+        let dead = known.then(|| self.index.dead_routes())?;
+        Some(dead.into_iter().map(|dead| dead.service))
+    }
+
     /// Changes that there was no room for.
     pub fn evicted(&self) -> u64 {
         self.index.evicted()

@@ -5,6 +5,7 @@ use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 
 use super::metrics::{Failure, State};
 use crate::cause::taxonomy::Controller;
+use crate::cluster::object::Name;
 use crate::cluster::stats::{self, Reason, Verb};
 use crate::counts::{Histogram, Labels, Upstream};
 
@@ -137,6 +138,14 @@ pub const PODS: Metric = Metric {
     kind: Kind::Gauge,
     labels: &[],
 };
+/// Routes that lead nowhere.
+pub const DEAD_ROUTES: Metric = Metric {
+    name: "ingress_trace_routes_without_endpoints",
+    help: "Ingresses, HTTPRoutes and GRPCRoutes that lead to this Service, which has no ready \
+           endpoint or does not exist: each agent tells those of the whole cluster",
+    kind: Kind::Gauge,
+    labels: &["backend_namespace", "backend_service"],
+};
 
 /// What is known of the cluster.
 pub const KUBE_SYNCED: Metric = Metric {
@@ -180,7 +189,7 @@ pub const KUBE_ERRORS: Metric = Metric {
 const RESOURCE: &[&str] = &["resource"];
 
 /// Those that [`FAMILIES`] makes.
-pub const COUNTED: [&Metric; 12] = [
+pub const COUNTED: [&Metric; 13] = [
     &FAILURES,
     &EXCHANGES,
     &CONNECT,
@@ -188,6 +197,7 @@ pub const COUNTED: [&Metric; 12] = [
     &SLOW,
     &ABORTS,
     &RESPONSES,
+    &DEAD_ROUTES,
     &KUBE_SYNCED,
     &KUBE_HEARD,
     &KUBE_REQUESTS,
@@ -204,7 +214,7 @@ pub fn all() -> impl Iterator<Item = &'static Metric> {
 pub(super) type Make = fn(&State) -> MetricFamily;
 
 /// One for each metric of [`COUNTED`]. Made one after the other: together they take megabytes.
-pub(super) const FAMILIES: [Make; 12] = [
+pub(super) const FAMILIES: [Make; 13] = [
     |state| {
         let one = |(failure, count): (&Failure, &u64)| {
             counter(FAILURES.labels, failure_labels(failure), *count)
@@ -243,6 +253,13 @@ pub(super) const FAMILIES: [Make; 12] = [
             counter(RESPONSES.labels, labels, count)
         };
         family(&RESPONSES, state.counts.responses().map(one))
+    },
+    |state| {
+        let one = |(service, routes): (&Name, &u64)| {
+            let labels = vec![service.namespace.to_string(), service.name.to_string()];
+            gauge(DEAD_ROUTES.labels, labels, *routes as f64)
+        };
+        family(&DEAD_ROUTES, state.dead_routes.iter().map(one))
     },
     |state| {
         let one = |(resource, state): (&&str, &stats::State)| {

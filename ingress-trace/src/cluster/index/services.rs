@@ -1,6 +1,6 @@
 //! In: a Service and a time. Out: whether it was there, its port, and how many endpoints it had in
 //! which condition; and the routes that lead to Services without a ready one.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::Index;
 use super::seats::{Health, Tenant};
 use super::store::{Linked, Store};
 use super::timeline::{Since, Standing, Timeline};
-use crate::cluster::object::{Kind, Name, Node, Pod, PortRef, Service};
+use crate::cluster::object::{BackendRef, Kind, Name, Node, Pod, PortRef, Service};
 
 /// An address or a port by which a Service is found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -159,15 +159,19 @@ impl Index {
 
     /// Routes that lead to Services without a ready endpoint by now; each Service of each route once.
     pub fn dead_routes(&self) -> Vec<DeadRoute> {
+        let mut known: HashMap<&BackendRef, bool> = HashMap::new();
+        let mut is_dead = |to| {
+            *known.entry(to).or_insert_with(|| {
+                let then = self.service(&to.service, to.port.as_ref(), Timestamp::MAX);
+                then.numbers.ready == 0 && !(then.exists() && then.external_name().is_some())
+            })
+        };
         let mut dead: Vec<DeadRoute> = self
             .routes
             .iter()
             .flat_map(Store::present)
             .flat_map(|(_, compiled)| compiled.backends().map(move |to| (&compiled.route, to)))
-            .filter(|(_, to)| {
-                let then = self.service(&to.service, to.port.as_ref(), Timestamp::MAX);
-                then.numbers.ready == 0 && !(then.exists() && then.external_name().is_some())
-            })
+            .filter(|(_, to)| is_dead(to))
             .map(|(route, to)| DeadRoute {
                 kind: route.kind,
                 route: route.name.clone(),
