@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::agent::monotonic;
 use crate::cause::facts::Inside;
 use crate::cluster::object::Name;
-use crate::limits::{Baseline, Look, Place, inside};
+use crate::limits::{Baseline, Before, Look, Place, inside};
 use crate::targets::{Residents, Roots};
 
 /// Most pods that are known at once.
@@ -193,15 +193,18 @@ impl Neighbors {
             .filter(|(time, _)| **time <= began)
             .max_by_key(|(time, _)| **time)
             .or_else(|| earlier.iter().min_by_key(|(time, _)| **time));
-        let span = before.map_or(0, |(time, _)| last - **time);
+        let before = before.map(|(time, counters)| Before {
+            counters,
+            span: Duration::from_nanos(last - **time),
+            covers: **time <= began && *last >= at,
+        });
         let place = Place {
             pod: neighbor.pod.clone(),
             port,
             host_network: neighbor.host_network,
         };
         let looks: Vec<&Look> = looks.into_iter().map(|(_, look)| look).collect();
-        let before = before.map(|(_, counters)| *counters);
-        inside(&place, &looks, before, Duration::from_nanos(span))
+        inside(&place, &looks, before)
     }
 
     fn look(&mut self, neighbor: &Neighbor, now: u64) -> bool {

@@ -205,6 +205,10 @@ fn clear(tag: &str) {
         }
     };
     told(cgroup::mount().and_then(|mount| cgroup::remove(&mount.join(tag))));
+    // A kubelet makes the same folders in v1's hierarchies.
+    for mount in ["cpu", "memory"].into_iter().filter_map(cgroup::old) {
+        told(cgroup::remove(&mount.join(tag)));
+    }
     for namespace in netns::list(&format!("{tag}-")) {
         told(netns::delete(&namespace));
     }

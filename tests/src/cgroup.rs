@@ -22,6 +22,36 @@ fn mounted_at(line: &str) -> Option<PathBuf> {
         .then(|| front.split(' ').nth(4).map(PathBuf::from))?
 }
 
+/// Where the v1 hierarchy with this controller is mounted, if it is.
+pub fn old(controller: &str) -> Option<PathBuf> {
+    let info = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    info.lines().find_map(|line| old_at(line, controller))
+}
+
+fn old_at(line: &str, controller: &str) -> Option<PathBuf> {
+    let (front, back) = line.split_once(" - ")?;
+    let mut back = back.split(' ');
+    let is_old = back.next() == Some("cgroup");
+    let mut options = back.nth(1)?.split(',');
+    let fits = is_old && options.any(|option| option == controller);
+    fits.then(|| front.split(' ').nth(4).map(PathBuf::from))?
+}
+
+/// Lets a v2 folder below `mount` have a controller: each folder above has to hand it down.
+pub fn enable(mount: &Path, below: &Path, controller: &str) -> Result<()> {
+    let mut above: Vec<PathBuf> = below
+        .ancestors()
+        .skip(1)
+        .map(|path| mount.join(path))
+        .collect();
+    above.reverse();
+    above.into_iter().try_for_each(|folder| {
+        let file = folder.join("cgroup.subtree_control");
+        fs::write(&file, format!("+{controller}"))
+            .with_context(|| format!("failed to enable {controller} in {}", folder.display()))
+    })
+}
+
 /// Makes the folder and its parents.
 pub fn create(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("failed to create cgroup {}", path.display()))
@@ -89,5 +119,9 @@ mod tests {
         );
         assert_eq!(mounted_at(pure), Some(PathBuf::from("/sys/fs/cgroup")));
         assert_eq!(mounted_at(v1), None);
+        let cpu = Some(PathBuf::from("/sys/fs/cgroup/cpu"));
+        assert_eq!(old_at(v1, "cpu"), cpu);
+        assert_eq!(old_at(v1, "memory"), None);
+        assert_eq!(old_at(pure, "rw"), None);
     }
 }

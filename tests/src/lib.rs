@@ -29,6 +29,7 @@ pub mod log;
 pub mod metrics;
 pub mod netns;
 pub mod nginx;
+pub mod node;
 pub mod objects;
 pub mod planes;
 pub mod process;

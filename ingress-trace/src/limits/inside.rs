@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Baseline, ProcessUsage, Queue, cgroup, descriptors, diag, sockets};
+use super::{
+    Baseline, Memory, ProcessUsage, Queue, Throttling, cgroup, descriptors, diag, sockets,
+};
 use crate::cause::facts::Inside;
 use crate::cluster::object::Name;
 use crate::targets::{Roots, Target, process};
@@ -75,20 +77,29 @@ pub struct Place {
     pub host_network: bool,
 }
 
-/// What looks say of a failure: `looks` were taken near it, oldest first, `before` are the counters at
-/// a time before, `span` lies between that and the newest look.
-pub fn inside(
-    place: &Place,
-    looks: &[&Look],
-    before: Option<&Baseline>,
-    span: Duration,
-) -> Option<Inside> {
+/// Counters as of a time before.
+#[derive(Clone, Copy, Debug)]
+pub struct Before<'a> {
+    /// The counters.
+    pub counters: &'a Baseline,
+    /// Between them and the newest look.
+    pub span: Duration,
+    /// The failure lies between: that nothing was counted means that nothing happened.
+    pub covers: bool,
+}
+
+/// What looks say of a failure; they were taken near it, oldest first.
+pub fn inside(place: &Place, looks: &[&Look], before: Option<Before<'_>>) -> Option<Inside> {
     let (first, last) = (looks.first()?, looks.last()?);
     let ratio = |usage: &ProcessUsage| usage.usage.ratio();
     let worst = looks.iter().filter_map(|look| look.descriptors);
     let queues = looks.iter().filter_map(|look| look.queue(place.port));
     let now = &last.counters;
-    let overflows = before.and_then(|before| now.listening_since(before));
+    let covers = before.is_some_and(|before| before.covers);
+    let since = before.map(|before| before.counters);
+    let overflows = since.and_then(|since| now.listening_since(since));
+    let throttling = since.and_then(|since| now.throttling_since(since));
+    let memory = since.and_then(|since| now.memory_since(since));
     Some(Inside {
         pod: place.pod.clone(),
         // What listens by now may not have done so at the failure.
@@ -99,14 +110,15 @@ pub fn inside(
         queue: queues.max_by_key(|queue| (queue.is_full(), queue.waiting)),
         overflows: overflows
             .filter(|_| !place.host_network)
-            .map(|listening| listening.overflows),
+            .map(|listening| listening.overflows)
+            .filter(|overflows| covers || *overflows > 0),
         descriptors: worst.max_by(|a, b| ratio(a).total_cmp(&ratio(b))),
-        throttling: before
-            .and_then(|before| now.throttling_since(before))
-            .map(|(_, throttling)| throttling),
-        memory: before.and_then(|before| now.memory_since(before)),
+        throttling: throttling
+            .map(|(_, throttling)| throttling)
+            .filter(|some| covers || *some != Throttling::default()),
+        memory: memory.filter(|some| covers || *some != Memory::default()),
         frozen: looks.iter().any(|look| look.frozen.contains(&place.port)),
-        span,
+        span: before.map_or(Duration::ZERO, |before| before.span),
     })
 }
 

@@ -2,7 +2,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::limits::{Memory, Usage};
+use crate::limits::Usage;
 use crate::targets::fake::{LAYOUTS, Tree};
 use crate::targets::{Hierarchy, Residents};
 
@@ -56,26 +56,64 @@ fn with(queues: &[Queue], used: u64) -> Look {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what is asked for")]
+fn since(counters: &Baseline, covers: bool) -> Option<Before<'_>> {
+    Some(Before {
+        counters,
+        span: Duration::from_secs(1),
+        covers,
+    })
+}
+
+#[test]
+fn that_nothing_was_counted_is_told_only_where_the_failure_lies_between() {
+    let (tree, target) = pod();
+    let events = "low 0\nhigh 0\nmax 4\noom 1\noom_kill 1\n";
+    let folder = target.cgroup.strip_prefix(tree.cgroup2()).expect("below");
+    tree.write(
+        &format!("cgroup/{}/memory.events", folder.display()),
+        events,
+    );
+    tree.write(
+        &format!("cgroup/{}/cpu.stat", folder.display()),
+        "nr_throttled 1\nthrottled_usec 2\n",
+    );
+    tree.write(
+        "proc/11/net/netstat",
+        "TcpExt: ListenOverflows ListenDrops\nTcpExt: 4 4\n",
+    );
+    let look = Look::take(&target, &tree.roots());
+    let said = |covers| inside(&at(8080), &[&look], since(&look.counters, covers)).expect("a look");
+    let all = |said: Inside| (said.overflows, said.throttling, said.memory);
+    assert_eq!(all(said(false)), (None, None, None));
+    let nothing = (
+        Some(0),
+        Some(Throttling::default()),
+        Some(Memory::default()),
+    );
+    assert_eq!(all(said(true)), nothing);
+}
+
 #[test]
 fn ports_are_those_of_the_first_look_and_queues_and_descriptors_the_fullest() {
     let looks = [
         with(&[queue(80, 2)], 10),
         with(&[queue(80, 0), queue(81, 9)], 3),
     ];
-    let said = inside(&at(80), &[&looks[0], &looks[1]], None, Duration::ZERO).expect("looks");
+    let said = inside(&at(80), &[&looks[0], &looks[1]], None).expect("looks");
     assert_eq!(said.listening, Some([80].into()));
     let full = said.queue.expect("it has one");
     assert!(full.is_full() && full.waiting == 2);
     assert_eq!(said.descriptors.map(|one| one.usage.used), Some(10));
-    let other = inside(&at(82), &[&looks[0]], None, Duration::ZERO).expect("a look");
+    let other = inside(&at(82), &[&looks[0]], None).expect("a look");
     assert_eq!(other.queue, None);
-    assert_eq!(inside(&at(80), &[], None, Duration::ZERO), None);
+    assert_eq!(inside(&at(80), &[], None), None);
 }
 
 #[test]
 fn what_could_not_be_read_is_absent_and_not_empty() {
     let look = Look::default();
-    let said = inside(&at(80), &[&look], None, Duration::ZERO).expect("a look");
+    let said = inside(&at(80), &[&look], None).expect("a look");
     assert_eq!(
         (said.listening, said.queue, said.descriptors),
         (None, None, None)
@@ -97,7 +135,7 @@ fn overflows_of_the_nodes_own_network_are_not_a_pods() {
             host_network,
             ..at(8080)
         };
-        inside(&place, &[&look], Some(&before), Duration::ZERO).expect("a look")
+        inside(&place, &[&look], since(&before, false)).expect("a look")
     };
     assert_eq!(said(false).overflows, Some(2));
     assert_eq!(said(true).overflows, None);
@@ -142,7 +180,7 @@ fn a_kill_by_a_memory_limit_of_v1_is_seen_though_the_process_is_gone() {
     tree.end(11, &folder());
     target.pids.clear();
     let look = Look::take(&target, &roots);
-    let said = inside(&at(8080), &[&look], Some(&before), Duration::ZERO).expect("a look");
+    let said = inside(&at(8080), &[&look], since(&before, true)).expect("a look");
     let expected = Memory {
         max: 4,
         oom: 1,

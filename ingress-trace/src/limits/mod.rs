@@ -17,7 +17,7 @@ mod sockets;
 
 pub use cgroup::{Memory, Throttling};
 pub use counters::{Baseline, Listening};
-pub use inside::{Look, Place, inside};
+pub use inside::{Before, Look, Place, inside};
 pub use sockets::Queue;
 
 /// How much of a limited thing is in use.

@@ -66,8 +66,8 @@ fn text(metrics: &Metrics) -> String {
         .fold(String::new(), |all, line| all + line + "\n")
 }
 
-#[test]
-fn every_metric_of_the_contract_is_told() {
+/// One of everything.
+fn filled() -> Metrics {
     let metrics = Metrics::new();
     metrics.failure(&example());
     metrics.failure(&Finding {
@@ -92,6 +92,12 @@ fn every_metric_of_the_contract_is_told() {
     });
     metrics.kube(report());
     metrics.dead_routes([Name::new("shop", "cart"), Name::new("shop", "cart")]);
+    metrics
+}
+
+#[test]
+fn every_metric_of_the_contract_is_told() {
+    let metrics = filled();
     expect![[r##"
         # HELP ingress_trace_events_lost_total Events (stage aggregate: counts, stage storage: sockets) that were lost, by stage
         # TYPE ingress_trace_events_lost_total counter

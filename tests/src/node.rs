@@ -1,0 +1,290 @@
+//! A node: an ingress (nginx), backend pods as a kubelet runs them, each in a cgroup of its uid in all
+//! hierarchies, and the real cluster that tells of them. For tests of causes.
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::agent::{Agent, Finding};
+use crate::apiserver::{Access, ApiServer};
+use crate::bed::{Bed, Host};
+use crate::client::{self, PATIENCE};
+use crate::edge::Edge;
+use crate::process::{Process, sibling};
+use crate::response::Answer;
+use crate::{cgroup, objects, wait};
+
+/// What an agent with an ingress pod follows: pods, slices, services, ingresses, nodes.
+const FOLLOWED: f64 = 5.0;
+/// Where the ingress listens.
+pub const INGRESS: u16 = 8090;
+
+/// The node and its cluster.
+pub struct Node {
+    /// The cluster.
+    pub server: Arc<ApiServer>,
+    /// The namespace of all pods and Services.
+    pub namespace: String,
+    /// The name of the node: its state is no other test's.
+    pub name: String,
+    /// The ingress.
+    pub edge: Edge,
+    access: Access,
+    /// Its hosts. Dropped after what lives in them.
+    pub bed: Bed,
+}
+
+impl Node {
+    /// A node whose ingress has these server directives on port [`INGRESS`].
+    pub fn new(server: &Arc<ApiServer>, namespace: &str, directives: &str) -> Result<Self> {
+        let bed = Bed::new()?;
+        let http = format!("server {{ listen {INGRESS};\n{directives}\n}}\n");
+        let edge = Edge::start(&bed, "", &http)?;
+        let access = server.agent_access(bed.folder())?;
+        let name = format!("node-of-{namespace}");
+        server.apply(&objects::node(&name))?;
+        Ok(Self {
+            server: Arc::clone(server),
+            namespace: namespace.to_owned(),
+            name,
+            edge,
+            access,
+            bed,
+        })
+    }
+
+    /// An agent on the ingress, which knows the cluster.
+    pub fn agent(&self, more: &[&str]) -> Result<Agent> {
+        let config = self.access.kubeconfig.display().to_string();
+        let cgroup = self.bed.cgroup(Host::Proxy).display().to_string();
+        let mut arguments = vec!["--kubeconfig", &config, "--node", &self.name];
+        arguments.extend(["--controller", "nginx", "--cgroup", &cgroup]);
+        arguments.extend(more);
+        let agent = Agent::start_with(self.bed.folder(), &arguments)?;
+        agent.metric("the cluster known", |page| {
+            page.sum("ingress_trace_kube_synced", &[]) >= FOLLOWED
+        })?;
+        Ok(agent)
+    }
+
+    /// Says that the node is ready, or not.
+    pub fn tell_ready(&self, ready: bool) -> Result<()> {
+        let mut node = objects::node(&self.name);
+        node["status"]["conditions"] = json!([objects::condition("Ready", ready)]);
+        self.server.apply(&node)
+    }
+
+    /// A Service of port 80 for the pods with this label `app`.
+    pub fn service(&self, name: &str, app: &str, target: Value) -> Result<()> {
+        let ports = [("http", 80, target)];
+        let service = objects::service(&self.namespace, name, Some(app), &ports);
+        self.server.apply(&service)
+    }
+
+    /// A pod on a host of the bed that is ready, of this container port; nothing runs in it yet.
+    pub fn pod(&self, name: &str, host: Host, port: u16) -> Result<Pod<'_>> {
+        Pod::new(self, name, host, port)
+    }
+
+    /// One GET by the client.
+    pub fn get(&self, path: &str) -> Result<Answer> {
+        client::get(&self.bed, self.edge.at(INGRESS), path)
+    }
+
+    /// One GET, which has this status.
+    pub fn ask(&self, path: &str, status: u16) -> Result<()> {
+        let answer = self.get(path)?;
+        ensure!(answer.status == Some(status), "{path}: {answer:?}");
+        Ok(())
+    }
+
+    /// The finding of a request.
+    pub fn told(&self, agent: &Agent, path: &str) -> Result<Finding> {
+        agent.finding(path, |finding| finding.path() == path)
+    }
+
+    /// Waits until the Service's endpoints are these: address, ready, terminating.
+    pub fn await_endpoints(&self, service: &str, wanted: &[(IpAddr, bool, bool)]) -> Result<()> {
+        let texts: Vec<(String, bool, bool)> = wanted
+            .iter()
+            .map(|(ip, ready, end)| (ip.to_string(), *ready, *end))
+            .collect();
+        let wanted: Vec<(&str, bool, bool)> = texts
+            .iter()
+            .map(|(ip, ready, end)| (ip.as_str(), *ready, *end))
+            .collect();
+        self.server
+            .await_endpoints(&self.namespace, service, &wanted)
+    }
+}
+
+/// A pod with one container `main`.
+pub struct Pod<'a> {
+    node: &'a Node,
+    host: Host,
+    name: String,
+    port: u16,
+    /// Its container's cgroup, below the mount of any hierarchy.
+    path: PathBuf,
+    running: Mutex<Option<Process>>,
+}
+
+impl<'a> Pod<'a> {
+    fn new(node: &'a Node, name: &str, host: Host, port: u16) -> Result<Self> {
+        let address = host.v4();
+        let object = objects::pod(&node.namespace, name, &node.name, &[address], &[port]);
+        node.server.apply(&object)?;
+        let known = node.server.object("pods", &node.namespace, name)?;
+        let known = known.context("the pod is gone")?;
+        let uid = known["metadata"]["uid"].as_str().context("it has no uid")?;
+        let low = uid.replace('-', "_");
+        let path = format!(
+            "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{low}.slice/\
+             cri-containerd-{name}.scope"
+        );
+        let tag = node.bed.root().file_name().context("the bed has a name")?;
+        let pod = Self {
+            node,
+            host,
+            name: name.to_owned(),
+            port,
+            path: Path::new(tag).join(path),
+            running: Mutex::default(),
+        };
+        cgroup::create(&pod.folder()?)?;
+        Ok(pod)
+    }
+
+    /// Its address.
+    pub fn address(&self) -> IpAddr {
+        self.host.v4()
+    }
+
+    fn folder(&self) -> Result<PathBuf> {
+        Ok(cgroup::mount()?.join(&self.path))
+    }
+
+    /// The folder in which this controller's files are: v1's hierarchy, else v2's.
+    fn controls(&self, controller: &str) -> Result<PathBuf> {
+        let Some(mount) = cgroup::old(controller) else {
+            cgroup::enable(&cgroup::mount()?, &self.path, controller)?;
+            return self.folder();
+        };
+        let folder = mount.join(&self.path);
+        cgroup::create(&folder)?;
+        Ok(folder)
+    }
+
+    /// Starts the application (`app`) in it with its port and these arguments; returns once it
+    /// listens.
+    pub fn run(&self, arguments: &[&str]) -> Result<()> {
+        // Into v1's hierarchies by itself: a process that is moved later leaves its memory behind.
+        const ENTER: &str = "echo $$ > $1; echo $$ > $2; shift 2; exec \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-eu", "-c", ENTER, "sh"]);
+        for controller in ["cpu", "memory"] {
+            command.arg(self.controls(controller)?.join("cgroup.procs"));
+        }
+        command.arg(sibling("app")?).arg(self.port.to_string());
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        self.node.bed.settle(self.host, self.folder()?);
+        let mut process = self.node.bed.start(self.host, &mut command)?;
+        let out = process.child().stdout.take().context("no stdout")?;
+        *self.running() = Some(process);
+        let mut line = String::new();
+        BufReader::new(out).read_line(&mut line)?;
+        ensure!(line == "listening\n", "failed to run the application");
+        Ok(())
+    }
+
+    /// Process id of the application.
+    pub fn id(&self) -> Option<u32> {
+        self.running().as_ref().map(Process::id)
+    }
+
+    /// Sends the application a signal.
+    pub fn signal(&self, number: i32) {
+        if let Some(process) = self.running().as_mut() {
+            process.signal(number);
+        }
+    }
+
+    /// Waits for the application's end.
+    pub fn ended(&self) -> Result<()> {
+        let mut running = self.running();
+        let process = running.as_mut().context("nothing runs")?;
+        process.wait(Duration::from_secs(10)).map(drop)
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives it so much CPU time in each 100 ms.
+    pub fn quota(&self, ms: u32) -> Result<()> {
+        let (micros, folder) = (u64::from(ms) * 1000, self.controls("cpu")?);
+        if cgroup::old("cpu").is_some() {
+            write(&folder, "cpu.cfs_period_us", "100000")?;
+            return write(&folder, "cpu.cfs_quota_us", &micros.to_string());
+        }
+        write(&folder, "cpu.max", &format!("{micros} 100000"))
+    }
+
+    /// Gives it so much memory.
+    pub fn memory(&self, megabytes: u32) -> Result<()> {
+        let (bytes, folder) = (u64::from(megabytes) << 20, self.controls("memory")?);
+        let file = match cgroup::old("memory") {
+            Some(_) => "memory.limit_in_bytes",
+            None => "memory.max",
+        };
+        write(&folder, file, &bytes.to_string())
+    }
+
+    /// Freezes it, or lets it go on.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let folder = self.folder()?;
+        write(&folder, "cgroup.freeze", if frozen { "1" } else { "0" })?;
+        let wanted = format!("frozen {}", u8::from(frozen));
+        wait::holds("the freezer", PATIENCE, || {
+            let events = fs::read_to_string(folder.join("cgroup.events"));
+            events.is_ok_and(|text| text.contains(&wanted))
+        })
+    }
+
+    /// Says that its container has ended in this way, as a kubelet does; see [`objects::ended`].
+    pub fn tell_ended(&self, reason: &str) -> Result<()> {
+        let mut pod = self.object();
+        let now = jiff::Timestamp::now().to_string();
+        objects::set_ready(&mut pod, false);
+        pod["status"]["containerStatuses"] = json!([objects::ended("main", 1, reason, &now)]);
+        self.node.server.apply(&pod)
+    }
+
+    /// Says that it is ready, or not.
+    pub fn tell_ready(&self, ready: bool) -> Result<()> {
+        let mut pod = self.object();
+        objects::set_ready(&mut pod, ready);
+        self.node.server.apply(&pod)
+    }
+
+    fn object(&self) -> Value {
+        let Node {
+            namespace, name, ..
+        } = self.node;
+        objects::pod(namespace, &self.name, name, &[self.address()], &[self.port])
+    }
+}
+
+fn write(folder: &Path, file: &str, value: &str) -> Result<()> {
+    let path = folder.join(file);
+    fs::write(&path, value).with_context(|| format!("failed to write {}", path.display()))
+}
