@@ -6,13 +6,15 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cause::evidence::span;
-use crate::cluster::index::owned::{Front, Owned, Picked, PortOf, Tenancy, Via};
-use crate::cluster::index::{
-    Asked, Index, PodThen, PortThen, Routed, ServiceThen, Since, Standing,
-};
+use crate::cluster::index::owned::{Front, Owned, Tenancy, Via};
+use crate::cluster::index::{Asked, Index, PodThen, PortThen, Routed, ServiceThen, Standing};
 use crate::cluster::object::{Kind, Name, PortRef};
 use crate::event::{self, Event, Leg};
 use crate::finding::{Backend, Finding, Request};
+
+pub mod words;
+
+use self::words::{deletion_words, end_words, endpoint_words, node_words, service_words};
 
 /// Ends of containers this long before a failure, or after, are told with it.
 const NEAR: [SignedDuration; 2] = [SignedDuration::from_secs(60), SignedDuration::from_secs(5)];
@@ -49,6 +51,17 @@ pub enum State {
     Later,
 }
 
+/// A node around the time of a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeThen {
+    /// Whether it was Ready.
+    pub ready: bool,
+    /// Since when, by the condition's own time.
+    pub since: Option<Timestamp>,
+    /// That it was not ready was told only afterwards: a node that is silent is noticed late.
+    pub after: bool,
+}
+
 /// Who it was.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Identity {
@@ -70,6 +83,8 @@ pub struct Identity {
     pub route: Option<Routed>,
     /// What the Service was.
     pub then: Option<ServiceThen>,
+    /// What its node was, where that is known.
+    pub host: Option<NodeThen>,
     /// How old the cluster's state is, where it is not up to date.
     pub stale: Option<Duration>,
     /// All this in words.
@@ -86,6 +101,7 @@ pub fn identify(question: &Question, index: &Index) -> Identity {
         of_route(question, index)
     };
     identity.node_is_ready(index, question.at);
+    identity.of_its_route(question, index);
     if let Some(age) = question.stale {
         let words = format!("the cluster's state is {} old", span(age));
         identity.evidence.push(words);
@@ -97,7 +113,11 @@ pub fn identify(question: &Question, index: &Index) -> Identity {
 impl Identity {
     /// Puts the names and what speaks for them into a finding.
     pub fn fill(&self, finding: &mut Finding) {
-        finding.evidence.extend(self.evidence.iter().cloned());
+        for words in &self.evidence {
+            if !finding.evidence.contains(words) {
+                finding.evidence.push(words.clone());
+            }
+        }
         let Some(name) = self.service.as_ref().or(self.pod.as_ref()) else {
             return;
         };
@@ -154,11 +174,7 @@ impl Identity {
         };
         let name = known.pod.name.name.clone();
         if let Some(since) = known.terminating {
-            let about = if since.exact { "" } else { "about " };
-            let ago = ago(since.at, at);
-            self.says(format!(
-                "deletion of pod {name} was asked for {about}{ago} before"
-            ));
+            self.says(deletion_words(&name, since, at));
             self.state = self.state.map(|state| match state {
                 State::Ready | State::NotReady => State::Terminating,
                 other => other,
@@ -169,13 +185,9 @@ impl Identity {
             after <= NEAR[1] && -after <= NEAR[0]
         };
         for end in &known.ended {
-            let Some(finished) = end.finished.filter(near) else {
-                continue;
-            };
-            self.says(format!(
-                "container {} of pod {name} ended with {} ({}) at {finished}",
-                end.container, end.reason, end.code
-            ));
+            if end.finished.is_some_and(|finished| near(&finished)) {
+                self.says(end_words(&name, end, at));
+            }
         }
         self.node = self
             .node
@@ -185,17 +197,38 @@ impl Identity {
     }
 
     fn node_is_ready(&mut self, index: &Index, at: Timestamp) {
-        let node = self.node.as_deref().and_then(|node| index.node(node, at));
-        let Some(ready) = node.and_then(|node| node.ready.as_ref()) else {
+        let Some(name) = self.node.clone() else {
             return;
         };
-        if ready.met {
-            return;
+        let ready = |at| index.node(&name, at)?.ready.clone();
+        let Some(then) = ready(at) else { return };
+        // A node that has gone silent is told to be NotReady some 40 s later.
+        let now = ready(Timestamp::MAX).filter(|now| then.met && !now.met);
+        let after = now.is_some();
+        let known = now.unwrap_or(then);
+        let host = NodeThen {
+            ready: known.met,
+            since: known.since,
+            after,
+        };
+        if !host.ready {
+            self.says(node_words(&name, &host, at));
         }
-        let name = self.node.as_deref().unwrap_or_default();
-        let since = ready.since.filter(|since| *since <= at);
-        let since = since.map_or(String::new(), |since| format!(" since {}", ago(since, at)));
-        self.says(format!("node {name} is not ready{since}"));
+        self.host = Some(host);
+    }
+
+    /// The route that leads to the backend, so that its settings can be named.
+    fn of_its_route(&mut self, question: &Question, index: &Index) {
+        let (None, Some(service), Some(request)) = (&self.route, &self.service, question.request)
+        else {
+            return;
+        };
+        let routed = index.route(&asked(request, question.class), question.at);
+        let leads = |routed: &Routed| {
+            let to = routed.backend().map(|backend| &backend.service);
+            routed.certain && to == Some(service)
+        };
+        self.route = routed.filter(leads);
     }
 }
 
@@ -338,132 +371,6 @@ fn state(tenancy: &Tenancy) -> State {
         Standing::Held if tenancy.health.ready => State::Ready,
         Standing::Held => State::NotReady,
     }
-}
-
-fn endpoint_words(tenancy: &Tenancy, address: SocketAddr, at: Timestamp) -> Vec<String> {
-    let who = tenancy.pod.as_ref().map_or_else(
-        || format!("endpoint {}", address.ip()),
-        |pod| format!("pod {}", pod.name),
-    );
-    let service = tenancy.service.as_ref();
-    let service = service.map_or("no Service".to_owned(), ToString::to_string);
-    let mut words = Vec::new();
-    match tenancy.standing {
-        Standing::Held if tenancy.health.terminating => {
-            words.push(format!(
-                "{who} is terminating since {}",
-                since(tenancy.since, at)
-            ));
-        }
-        Standing::Held if !tenancy.health.ready => {
-            words.push(format!(
-                "{who} is not ready since {}",
-                since(tenancy.since, at)
-            ));
-        }
-        Standing::Held => {}
-        Standing::Gone(until) => {
-            let now = tenancy.moved.as_ref();
-            let now = now.map_or("to nobody".to_owned(), |pod| format!("to pod {}", pod.name));
-            let until = since(until, at);
-            let ip = address.ip();
-            words.push(format!(
-                "{ip} belonged to {who} until {until} before, now {now}"
-            ));
-        }
-        Standing::Later(from) => {
-            let ip = address.ip();
-            let after = ago(at, from.at);
-            words.push(format!(
-                "{ip} was told to be {who} of {service} {after} after"
-            ));
-        }
-    }
-    if let Some(next) = &tenancy.next {
-        let after = ago(at, next.at.at);
-        let became = match next.health {
-            None => "left the endpoints",
-            Some(health) if health.terminating => "was told to be terminating",
-            Some(health) if health.ready => "became ready",
-            Some(_) => "was told to be not ready",
-        };
-        words.push(format!("{who} {became} {after} after"));
-    }
-    words.extend(port_words(tenancy, &service, address.port(), at));
-    if tenancy.picked == Picked::Guess {
-        let others: Vec<String> = tenancy.others.iter().map(ToString::to_string).collect();
-        words.push(format!(
-            "{address} is an endpoint of {} as well",
-            others.join(", ")
-        ));
-    }
-    words
-}
-
-fn port_words(tenancy: &Tenancy, service: &str, port: u16, at: Timestamp) -> Option<String> {
-    match &tenancy.port {
-        PortOf::Named(_) | PortOf::Any => None,
-        PortOf::Former { until, .. } => {
-            let until = since(*until, at);
-            Some(format!(
-                "{port} was the port of {service} until {until} before"
-            ))
-        }
-        PortOf::Coming { from, .. } => {
-            let after = ago(at, from.at);
-            Some(format!("{port} became the port of {service} {after} after"))
-        }
-        PortOf::Other => Some(format!("{port} is no port of the endpoints of {service}")),
-    }
-}
-
-fn service_words(name: &Name, port: Option<&PortRef>, then: &ServiceThen, at: Timestamp) -> String {
-    match then.standing {
-        None => return format!("Service {name} does not exist"),
-        Some(Standing::Gone(until)) => {
-            return format!("Service {name} was deleted {} before", since(until, at));
-        }
-        Some(Standing::Held | Standing::Later(_)) => {}
-    }
-    if let Some(outside) = then.external_name() {
-        return format!("Service {name} stands for {outside}");
-    }
-    if then.port == PortThen::Missing {
-        let port = match port {
-            Some(PortRef::Number(number)) => number.to_string(),
-            Some(PortRef::Name(name)) => name.to_string(),
-            None => String::new(),
-        };
-        return format!("Service {name} has no port {port}");
-    }
-    let numbers = then.numbers;
-    let since = then.emptied.map_or(String::new(), |emptied| {
-        format!(" since {}", since(emptied, at))
-    });
-    let ready = match numbers.ready {
-        0 => "no ready endpoint".to_owned(),
-        1 => "1 ready endpoint".to_owned(),
-        many => format!("{many} ready endpoints"),
-    };
-    let others = [
-        (numbers.terminating, "terminating"),
-        (numbers.not_ready, "not ready"),
-    ];
-    let others = others.iter().filter(|(count, _)| *count > 0);
-    others.fold(
-        format!("Service {name} has {ready}{since}"),
-        |words, (count, word)| format!("{words}, {count} {word}"),
-    )
-}
-
-/// How long before a time something began.
-fn since(since: Since, at: Timestamp) -> String {
-    let least = if since.exact { "" } else { "at least " };
-    format!("{least}{}", ago(since.at, at))
-}
-
-fn ago(from: Timestamp, to: Timestamp) -> String {
-    span(to.duration_since(from).unsigned_abs())
 }
 
 #[cfg(test)]

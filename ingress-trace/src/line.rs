@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::agent::clock_offset;
 use crate::beside::Beside;
-use crate::cause::classify::{Context, finding, reading, wall};
+use crate::cause::classify::{Beside as Known, Context, finding, reading, wall};
 use crate::cause::evidence::Shortage;
 use crate::cause::reading::{Reading, asked_of_itself};
 use crate::cause::taxonomy::{Controller, Outcome};
@@ -191,21 +191,26 @@ impl Line {
             shortage,
             context,
         } = settled;
-        let mut finding = finding(flow, *reading, shortage, &self.timers, context);
-        if let Some(view) = view {
-            let who = view.identify(&Question {
+        let who = view.map(|view| {
+            view.identify(&Question {
                 event: &flow.failure,
-                request: finding.request.as_ref(),
+                request: flow.request(),
                 class: None,
-                at: finding.time,
+                at: wall(flow.failure.time, context.clock),
                 stale: view.stale(),
-            });
-            let past = self.beside.past(&flow.failure, reading.outcome);
-            let inside = self.beside.inside(&flow.failure, &who, view);
-            tracing::debug!(?past, ?inside, "beside a failure");
-            who.fill(&mut finding);
-        }
-        finding
+            })
+        });
+        let inside = view
+            .zip(who.as_ref())
+            .and_then(|(view, who)| self.beside.inside(&flow.failure, who, view));
+        let past = self.beside.past(&flow.failure, reading.outcome);
+        let known = Known {
+            shortage,
+            who: who.as_ref(),
+            inside: inside.as_ref(),
+            past: past.as_ref(),
+        };
+        finding(flow, *reading, &known, &self.timers, context)
     }
 
     /// What is known beside failures, to be told what the kernel counts.
@@ -264,7 +269,7 @@ fn shortage(flow: &Flow, reading: Reading, watched: &mut Watched) -> Shortage {
         | Outcome::ResponseStalled => watched.shortage(event.cgroup),
         Outcome::ConnectLocal => Shortage {
             ports: watched.ports(event.cgroup, event.remote.ip(), event.remote.port()),
-            limits: None,
+            ..Shortage::default()
         },
         _ => Shortage::default(),
     }

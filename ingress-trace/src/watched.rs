@@ -31,6 +31,9 @@ const BACKENDS: usize = 1024;
 const FRESH: Duration = Duration::from_secs(1);
 /// How long before the verdict a shortage may have been seen.
 const RECENT: Duration = Duration::from_secs(3);
+/// What a controller's counters are compared with is so old, at most twice as old: what it was short
+/// of before says nothing about a failure.
+const COMPARED: Duration = Duration::from_secs(5);
 
 /// Who owns a cgroup.
 #[derive(Clone, Debug)]
@@ -47,7 +50,9 @@ struct Entry {
     target: Target,
     /// Of its cgroup when the owners below it were noted last.
     links: u64,
-    baseline: Baseline,
+    /// What its counters are compared with, and what they will be later.
+    older: (Instant, Baseline),
+    newer: (Instant, Baseline),
     /// The newest readings of its limits, newest last.
     readings: Vec<(Instant, Limits)>,
 }
@@ -156,13 +161,14 @@ impl Watched {
             adopted,
             "watching"
         );
-        let baseline = Baseline::take(&target, &self.roots);
+        let baseline = (Instant::now(), Baseline::take(&target, &self.roots));
         self.entries.insert(
             target.id,
             Entry {
                 target,
                 links,
-                baseline,
+                older: baseline.clone(),
+                newer: baseline,
                 readings: Vec::new(),
             },
         );
@@ -315,12 +321,13 @@ impl Watched {
     pub fn shortage(&mut self, cgroup: u64) -> Shortage {
         let target = self.owner(cgroup).map(|owner| owner.target);
         let entry = target.and_then(|target| self.entries.get_mut(&target));
-        let limits = entry.and_then(|entry| {
+        let (limits, span) = entry.map_or((None, Duration::ZERO), |entry| {
             entry.look(&self.roots);
-            entry.worst()
+            (entry.worst(), entry.older.0.elapsed())
         });
         Shortage {
             limits,
+            span,
             ports: None,
         }
     }
@@ -422,9 +429,15 @@ impl Entry {
     fn update(&mut self, target: Target, links: u64, roots: &Roots) {
         self.links = links;
         if target.pids != self.target.pids {
-            self.baseline.follow(Baseline::take(&target, roots));
+            let now = Baseline::take(&target, roots);
+            self.older.1.follow(now.clone());
+            self.newer.1.follow(now);
         }
         self.target = target;
+        if self.newer.0.elapsed() >= COMPARED {
+            let now = (Instant::now(), Baseline::take(&self.target, roots));
+            self.older = std::mem::replace(&mut self.newer, now);
+        }
     }
 
     fn look(&mut self, roots: &Roots) {
@@ -436,7 +449,7 @@ impl Entry {
         {
             self.readings
                 .retain(|(at, _)| now.duration_since(*at) < RECENT);
-            let limits = limits::read(&self.target, roots, Some(&self.baseline));
+            let limits = limits::read(&self.target, roots, Some(&self.older.1));
             self.readings.push((now, limits));
         }
     }

@@ -1,4 +1,4 @@
-//! In: a flow, its controller and what that is short of. Out: a finding. Pure but for the clock's
+//! In: a flow, its controller and what is known beside it. Out: a finding. Pure but for the clock's
 //! offset and the names that the caller gives.
 use ingress_trace_common::sample::flag;
 use jiff::Timestamp;
@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use super::answer::{Answer, answer};
 use super::decide::{Facts, Verdict, decide};
 use super::evidence::{Shortage, errno_name};
+use super::facts::{Inside, Past};
 use super::reading::{Reading, age, errno, read, timed};
 use super::taxonomy::{Controller, Outcome};
 use super::timers::{Timer, Timers};
 use crate::event::{Event, Kind, Leg};
 use crate::finding::{Backend, Finding, Ingress};
 use crate::flow::{Ending, Flow};
+use crate::identity::Identity;
 use crate::profiles;
 
 /// Who it was, and when: what the caller knows beside the flow.
@@ -42,24 +44,66 @@ pub fn reading(flow: &Flow, controller: Controller, timers: &mut Timers) -> Opti
     Some(reading)
 }
 
+/// What is known beside the flow itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Beside<'a> {
+    /// What the controller is short of.
+    pub shortage: &'a Shortage,
+    /// Who the backend was; none without an API.
+    pub who: Option<&'a Identity>,
+    /// What its own side says; none where its pod does not run here.
+    pub inside: Option<&'a Inside>,
+    /// What was seen of it before.
+    pub past: Option<&'a Past>,
+}
+
+impl<'a> Beside<'a> {
+    /// Where nothing but the ingress pod's own side is known.
+    pub fn alone(shortage: &'a Shortage) -> Self {
+        Self {
+            shortage,
+            who: None,
+            inside: None,
+            past: None,
+        }
+    }
+}
+
+/// Why a flow that reads as a failure failed, by what is known so far.
+pub fn verdict(
+    flow: &Flow,
+    reading: Reading,
+    beside: &Beside,
+    timers: &Timers,
+    context: &Context,
+) -> Verdict {
+    decide(&Facts {
+        flow,
+        reading,
+        at: wall(flow.failure.time, context.clock),
+        shortage: beside.shortage,
+        timer: timed(&flow.failure, context.controller, timers),
+        who: beside.who,
+        inside: beside.inside,
+        past: beside.past,
+    })
+}
+
 /// The finding of a flow that reads as a failure.
 pub fn finding(
     flow: &Flow,
     reading: Reading,
-    shortage: &Shortage,
+    beside: &Beside,
     timers: &Timers,
     context: &Context,
 ) -> Finding {
-    let event = &flow.failure;
-    let timer = timed(event, context.controller, timers);
-    let verdict = decide(&Facts {
-        flow,
-        reading,
-        shortage,
-        timer,
-    });
+    let verdict = verdict(flow, reading, beside, timers, context);
     let answer = answer(flow, reading, profiles::of(context.controller));
-    base(flow, reading, verdict, answer, context)
+    let mut finding = base(flow, reading, verdict, answer, context);
+    if let Some(who) = beside.who {
+        who.fill(&mut finding);
+    }
+    finding
 }
 
 fn base(

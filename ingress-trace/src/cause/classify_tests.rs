@@ -29,10 +29,11 @@ fn context(controller: Controller) -> Context {
 fn found(failure: Event, ending: Ending, shortage: &Shortage) -> Option<Finding> {
     let (flow, mut timers) = (Flow { failure, ending }, Timers::default());
     let reading = reading(&flow, Controller::Nginx, &mut timers)?;
+    let beside = Beside::alone(shortage);
     Some(finding(
         &flow,
         reading,
-        shortage,
+        &beside,
         &timers,
         &context(Controller::Nginx),
     ))
@@ -93,7 +94,7 @@ fn an_unreachable_connect_is_told_as_in_the_contract() {
         icmp,
         Ending::Unknown,
         &expect![[
-            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"network_unreachable","status":502,"status_source":"inferred","client_visible":"unknown","confidence":"high","outcome":"connect_unreachable","phase":"connect","errno":"EHOSTUNREACH","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"connect_seconds":0.005,"elapsed_seconds":0.005,"exchange":1,"bytes_sent":0,"bytes_received":0,"retransmits":0,"evidence":["EHOSTUNREACH for 10.77.1.3:8080"]}"#
+            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"network_unreachable","status":502,"status_source":"inferred","client_visible":"unknown","confidence":"medium","outcome":"connect_unreachable","phase":"connect","errno":"EHOSTUNREACH","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"connect_seconds":0.005,"elapsed_seconds":0.005,"exchange":1,"bytes_sent":0,"bytes_received":0,"retransmits":0,"evidence":["EHOSTUNREACH for 10.77.1.3:8080"]}"#
         ]],
     );
 }
@@ -114,7 +115,7 @@ fn a_connect_without_a_port_is_told_as_in_the_contract() {
         answered(502),
         &Shortage {
             ports,
-            limits: None,
+            ..Shortage::default()
         },
         &expect![[
             r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"ingress_ports_exhausted","status":502,"status_source":"observed","client_visible":"yes","confidence":"high","outcome":"connect_local","phase":"connect","errno":"EADDRNOTAVAIL","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"connect_seconds":0.005,"elapsed_seconds":0.005,"exchange":1,"bytes_sent":0,"bytes_received":0,"retransmits":0,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["connect to 10.77.1.3:8080 failed with EADDRNOTAVAIL before any packet","28232 of 28232 local ports in use towards 10.77.1.3:8080"]}"#
@@ -178,7 +179,7 @@ fn a_response_that_never_came_is_told_as_in_the_contract() {
         late,
         Ending::Unknown,
         &expect![[
-            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"backend_timeout","status":504,"status_source":"inferred","client_visible":"unknown","confidence":"high","outcome":"response_timeout","phase":"request","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"protocol":"tls","connect_seconds":0.001,"elapsed_seconds":60.001,"exchange":1,"bytes_sent":80,"bytes_received":0,"retransmits":0,"evidence":["no response byte for 60.00 s, then the controller gave up","80 of 80 request bytes acknowledged"]}"#
+            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"backend_timeout","status":504,"status_source":"inferred","client_visible":"unknown","confidence":"medium","outcome":"response_timeout","phase":"request","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"protocol":"tls","connect_seconds":0.001,"elapsed_seconds":60.001,"exchange":1,"bytes_sent":80,"bytes_received":0,"retransmits":0,"evidence":["no response byte for 60.00 s, then the controller gave up","80 of 80 request bytes acknowledged"]}"#
         ]],
     );
 }
@@ -255,7 +256,7 @@ fn an_error_without_an_upstream_is_told_as_in_the_contract() {
     let ending = Ending::Answered(Box::new(lone.clone()));
     let shortage = Shortage {
         limits: Some(limits),
-        ports: None,
+        ..Shortage::default()
     };
     check(
         lone,

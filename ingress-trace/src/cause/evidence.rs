@@ -8,6 +8,8 @@ use super::reading::errno;
 pub struct Shortage {
     /// What the controller itself is short of, when that was read.
     pub limits: Option<crate::limits::Limits>,
+    /// The time that its counters are about, up to now.
+    pub span: Duration,
     /// Local ports in use towards this backend, when that was read.
     pub ports: Option<crate::limits::Usage>,
 }

@@ -2,7 +2,7 @@
 use ingress_trace_common::sample::flag;
 use jiff::Timestamp;
 
-use super::classify::{Context, finding, reading};
+use super::classify::{Beside, Context, finding, reading};
 use super::evidence::Shortage;
 use super::taxonomy::{Cause, Controller, Outcome, Phase, Protocol, Visible};
 use super::timers::Timers;
@@ -23,7 +23,13 @@ fn told(controller: Controller, failure: Event, ending: Ending) -> Option<Findin
         clock: i128::from(Timestamp::UNIX_EPOCH.as_second()),
     };
     let shortage = Shortage::default();
-    Some(finding(&flow, reading, &shortage, &timers, &context))
+    Some(finding(
+        &flow,
+        reading,
+        &Beside::alone(&shortage),
+        &timers,
+        &context,
+    ))
 }
 
 fn over(protocol: Protocol, kind: Kind) -> Event {

@@ -28,6 +28,8 @@ pub struct PodThen {
     pub ready_since: Option<Timestamp>,
     /// Ends of its containers that are known, also later ones, in the order of time.
     pub ended: Vec<Ended>,
+    /// When it was last looked at; none where it is followed all the time.
+    pub looked: Option<Timestamp>,
 }
 
 /// A container's end.
@@ -70,6 +72,7 @@ impl Index {
             ready,
             ready_since,
             ended: ended(timeline.versions().filter(same)),
+            looked: self.fetched.get(name).copied(),
         })
     }
 }

@@ -1,10 +1,14 @@
 //! In: flows of a controller under strain. Out: proof that its shortage is told and decides nothing.
-use super::super::reading::read;
-use super::super::taxonomy::Controller;
-use super::super::timers::Timers;
+use jiff::Timestamp;
+
 use super::*;
+use crate::cause::evidence::Shortage;
+use crate::cause::reading::read;
+use crate::cause::taxonomy::Controller;
+use crate::cause::timers::Timers;
 use crate::event::Kind;
 use crate::event::example::{MS, down, released, up};
+use crate::flow::{Ending, Flow};
 use crate::limits::{Limits, Throttling};
 
 const AT: u64 = 100_000 * MS;
@@ -16,6 +20,10 @@ fn decided(flow: &Flow, shortage: &Shortage) -> Verdict {
         reading,
         shortage,
         timer: true,
+        at: Timestamp::UNIX_EPOCH,
+        who: None,
+        inside: None,
+        past: None,
     })
 }
 
@@ -33,7 +41,7 @@ fn what_the_controller_is_short_of_is_told_with_a_timeout_and_decides_nothing() 
     };
     let shortage = Shortage {
         limits: Some(limits),
-        ports: None,
+        ..Shortage::default()
     };
     let hung = released(up(1, Kind::GaveUp, AT));
     let flow = Flow {

@@ -1,14 +1,19 @@
-//! In: flows that support one rule each, and their nearest neighbors that do not. Out: proof that
-//! every row of the decision table fires on its evidence and on nothing less.
+//! In: flows that support one rule each, and their nearest neighbors that do not, without an API. Out:
+//! proof that every row of the decision table that needs none fires on its evidence and on nothing less.
 use ingress_trace_common::http::framing;
 
-use super::super::reading::read;
-use super::super::taxonomy::{Controller, Protocol};
-use super::super::timers::Timers;
+use ingress_trace_common::sample::flag;
+use jiff::Timestamp;
+
 use super::*;
+use crate::cause::evidence::Shortage;
+use crate::cause::reading::{Reading, errno, read};
+use crate::cause::taxonomy::{Controller, Outcome, Phase, Protocol};
+use crate::cause::timers::Timers;
 use crate::event::example::{MS, down, refused, released, second, up, with};
-use crate::event::{Flags, Kind, Strange};
-use crate::limits::{Limits, Usage};
+use crate::event::{Event, Flags, Kind, Strange};
+use crate::flow::{Ending, Flow};
+use crate::limits::{Limits, ProcessUsage, Usage};
 
 const AT: u64 = 100_000 * MS;
 
@@ -25,12 +30,20 @@ fn answered(status: u16) -> Ending {
 
 fn decided_with(flow: &Flow, shortage: &Shortage, timer: bool) -> Verdict {
     let reading = read(flow, Controller::Nginx, &Timers::default()).expect("a failure");
-    decide(&Facts {
+    decide(&alone(flow, reading, shortage, timer))
+}
+
+fn alone<'a>(flow: &'a Flow, reading: Reading, shortage: &'a Shortage, timer: bool) -> Facts<'a> {
+    Facts {
         flow,
         reading,
         shortage,
         timer,
-    })
+        at: Timestamp::UNIX_EPOCH,
+        who: None,
+        inside: None,
+        past: None,
+    }
 }
 
 fn decided(failure: Event, ending: Ending) -> Verdict {
@@ -64,7 +77,7 @@ fn short(descriptors: Option<ProcessUsage>, connections: Option<ProcessUsage>) -
     (limits.descriptors, limits.connections) = (descriptors, connections);
     Shortage {
         limits: Some(limits),
-        ports: None,
+        ..Shortage::default()
     }
 }
 
@@ -80,13 +93,9 @@ fn local(errno: u32) -> Event {
 fn a_connect_without_a_local_port_is_ports_exhausted() {
     let verdict = decided(local(errno::EADDRNOTAVAIL), Ending::Unknown);
     is(&verdict, Cause::IngressPortsExhausted, Confidence::High);
-    let ports = Some(Usage {
-        used: 28_000,
-        limit: 28_232,
-    });
     let shortage = Shortage {
-        ports,
-        limits: None,
+        ports: Some(usage(28_000, 28_232).usage),
+        ..Shortage::default()
     };
     let flow = flow(local(errno::EADDRNOTAVAIL), Ending::Unknown);
     let verdict = decided_with(&flow, &shortage, false);
@@ -161,14 +170,9 @@ fn a_limit_does_not_explain_a_failure_of_a_backend() {
 
 #[test]
 fn a_response_that_is_no_http_is_a_protocol_error() {
-    let garbage = with(up(1, Kind::Response, AT), flag::NOT_HTTP);
-    let verdict = decided(
-        Event {
-            strange: Some(Strange::Unknown),
-            ..garbage
-        },
-        Ending::Unknown,
-    );
+    let mut garbage = with(up(1, Kind::Response, AT), flag::NOT_HTTP);
+    garbage.strange = Some(Strange::Unknown);
+    let verdict = decided(garbage, Ending::Unknown);
     is(&verdict, Cause::ProtocolError, Confidence::High);
 }
 
@@ -203,12 +207,9 @@ fn a_complete_response_that_the_controller_refused_is_probably_a_protocol_error(
 
 #[test]
 fn a_tls_handshake_that_did_not_succeed_is_probably_a_protocol_error() {
-    let failure = Event {
-        phase: Phase::Response,
-        protocol: Some(Protocol::Tls),
-        handshake: true,
-        ..released(up(1, Kind::GaveUp, AT))
-    };
+    let mut failure = released(up(1, Kind::GaveUp, AT));
+    (failure.phase, failure.handshake) = (Phase::Response, true);
+    failure.protocol = Some(Protocol::Tls);
     let verdict = decided(failure, answered(502));
     is(&verdict, Cause::ProtocolError, Confidence::Medium);
     assert_eq!(
@@ -240,7 +241,7 @@ fn a_connect_that_the_network_rejects_is_network_unreachable() {
         ..up(1, Kind::ConnectFailed, AT)
     };
     let verdict = decided(icmp, answered(502));
-    is(&verdict, Cause::NetworkUnreachable, Confidence::High);
+    is(&verdict, Cause::NetworkUnreachable, Confidence::Medium);
     assert_eq!(verdict.evidence, ["EHOSTUNREACH for 10.77.1.3:8080"]);
     let verdict = decided(local(errno::ENETUNREACH), answered(502));
     is(&verdict, Cause::NetworkUnreachable, Confidence::High);
@@ -260,7 +261,7 @@ fn a_request_that_nothing_acknowledged_is_network_unreachable() {
     is(
         &decided(gave_up, answered(504)),
         Cause::NetworkUnreachable,
-        Confidence::High,
+        Confidence::Medium,
     );
     let broken = Event {
         errno: Some(errno::ETIMEDOUT),
@@ -269,7 +270,7 @@ fn a_request_that_nothing_acknowledged_is_network_unreachable() {
     is(
         &decided(broken, Ending::Unknown),
         Cause::NetworkUnreachable,
-        Confidence::High,
+        Confidence::Medium,
     );
 }
 
@@ -279,7 +280,7 @@ fn an_exchange_on_a_connection_that_had_been_closed_is_a_race() {
         with(reused(Kind::Closed), flag::FIN_BEFORE),
         Ending::Unknown,
     );
-    is(&verdict, Cause::KeepaliveRace, Confidence::High);
+    is(&verdict, Cause::KeepaliveRace, Confidence::Medium);
 }
 
 #[test]
@@ -291,7 +292,7 @@ fn a_reused_connection_that_ends_with_nothing_acknowledged_is_a_race() {
     is(
         &decided(fin, Ending::Unknown),
         Cause::KeepaliveRace,
-        Confidence::High,
+        Confidence::Medium,
     );
     let rst = Event {
         acked: 0,
@@ -380,11 +381,11 @@ fn a_response_that_came_too_late_is_a_backend_timeout() {
     is(
         &decided(gave_up.clone(), answered(504)),
         Cause::BackendTimeout,
-        Confidence::High,
+        Confidence::Medium,
     );
     let timer = flow(gave_up.clone(), answered(502));
     let verdict = decided_with(&timer, &Shortage::default(), true);
-    is(&verdict, Cause::BackendTimeout, Confidence::High);
+    is(&verdict, Cause::BackendTimeout, Confidence::Medium);
     is(
         &decided(gave_up.clone(), answered(502)),
         Cause::BackendTimeout,
@@ -484,12 +485,7 @@ fn no_rule_fires_on_an_outcome_alone() {
                 phase: Some(*phase),
             };
             let shortage = Shortage::default();
-            let verdict = decide(&Facts {
-                flow: &flow,
-                reading,
-                shortage: &shortage,
-                timer: false,
-            });
+            let verdict = decide(&alone(&flow, reading, &shortage, false));
             assert!(!verdict.evidence.is_empty(), "{outcome} {phase}");
             assert!(verdict.evidence.iter().all(|line| !line.is_empty()));
             // Only what the outcome itself says may be certain.
