@@ -11,6 +11,7 @@ use crate::cluster::index::{Asked, Index, PodThen, PortThen, Routed, ServiceThen
 use crate::cluster::object::{Kind, Name, PortRef};
 use crate::event::{self, Event, Leg};
 use crate::finding::{Backend, Finding, Request};
+use crate::profiles::Serves;
 
 pub mod words;
 
@@ -26,8 +27,8 @@ pub struct Question<'a> {
     pub event: &'a Event,
     /// What the client had asked for, where it was read.
     pub request: Option<&'a Request>,
-    /// Ingress class of the controller, where it is known.
-    pub class: Option<&'a str>,
+    /// What the controller serves, where its pod is known.
+    pub serves: Option<&'a Serves>,
     /// When it failed, by the wall clock.
     pub at: Timestamp,
     /// How old the cluster's state is, where it is not up to date.
@@ -223,7 +224,7 @@ impl Identity {
         else {
             return;
         };
-        let routed = index.route(&asked(request, question.class), question.at);
+        let routed = index.route(&asked(request, question.serves), question.at);
         let leads = |routed: &Routed| {
             let to = routed.backend().map(|backend| &backend.service);
             routed.certain && to == Some(service)
@@ -236,7 +237,7 @@ fn of_address(question: &Question, address: SocketAddr, index: &Index) -> Identi
     let at = question.at;
     let asked = question
         .request
-        .map(|request| asked(request, question.class));
+        .map(|request| asked(request, question.serves));
     let owned = index.whose(address, at, asked.as_ref());
     let identity = Identity {
         owned: Some(owned.clone()),
@@ -323,13 +324,13 @@ fn of_route(question: &Question, index: &Index) -> Identity {
     let Some(request) = question.request else {
         return identity;
     };
-    let Some(routed) = index.route(&asked(request, question.class), question.at) else {
+    let Some(routed) = index.route(&asked(request, question.serves), question.at) else {
         return identity;
     };
     let kind = match routed.kind {
         Kind::HttpRoute => "HTTPRoute",
         Kind::GrpcRoute => "GRPCRoute",
-        Kind::Ingress | Kind::Pod | Kind::Slice | Kind::Service | Kind::Node => "Ingress",
+        _ => "Ingress",
     };
     let leads = if routed.certain { "leads" } else { "may lead" };
     let what = if routed.default {
@@ -351,14 +352,14 @@ fn of_route(question: &Question, index: &Index) -> Identity {
     identity
 }
 
-fn asked<'a>(request: &'a Request, class: Option<&'a str>) -> Asked<'a> {
+fn asked<'a>(request: &'a Request, serves: Option<&'a Serves>) -> Asked<'a> {
     Asked {
         host: request.host.as_deref(),
         path: &request.path,
         method: Some(&request.method)
             .filter(|method| !method.is_empty())
             .map(String::as_str),
-        class,
+        serves,
     }
 }
 

@@ -19,7 +19,7 @@ fn ask(index: &Index, event: &Event, ms: i64) -> Identity {
     let question = Question {
         event,
         request: Some(&request),
-        class: None,
+        serves: None,
         at: at(ms),
         stale: None,
     };
@@ -237,7 +237,7 @@ fn what_is_outside_has_no_name_and_old_state_says_so() {
     let question = Question {
         event: &event,
         request: Some(&request),
-        class: None,
+        serves: None,
         at: at(0),
         stale: Some(Duration::from_secs(12)),
     };

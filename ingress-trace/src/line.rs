@@ -18,7 +18,7 @@ use crate::flow::{Flow, Joiner, Matcher, Waits};
 use crate::hold::Hold;
 use crate::identity::Question;
 use crate::ocsp;
-use crate::profiles::{self, Chain};
+use crate::profiles::{self, Chain, Serves};
 use crate::settle::Settle;
 use crate::sinks::metrics::{Metrics, Stage};
 use crate::watched::Watched;
@@ -54,6 +54,8 @@ struct Settled {
     reading: Reading,
     shortage: Shortage,
     context: Context,
+    /// Which routes the controller serves.
+    serves: Option<Arc<Serves>>,
 }
 
 impl Line {
@@ -164,7 +166,9 @@ impl Line {
             return None;
         }
         self.beside.failed(&flow.failure, reading.outcome, view);
-        let pod = watched.owner(cgroup).and_then(|own| own.pod.as_ref());
+        let owner = watched.owner(cgroup);
+        let pod = owner.and_then(|own| own.pod.as_ref());
+        let serves = owner.and_then(|own| own.serves.clone());
         let ingress = Ingress {
             namespace: pod.map(|pod| pod.namespace.to_string()),
             pod: pod.map(|pod| pod.name.to_string()),
@@ -181,6 +185,7 @@ impl Line {
             reading,
             shortage,
             context,
+            serves,
         })
     }
 
@@ -190,12 +195,13 @@ impl Line {
             reading,
             shortage,
             context,
+            serves,
         } = settled;
         let who = view.map(|view| {
             view.identify(&Question {
                 event: &flow.failure,
                 request: flow.request(),
-                class: None,
+                serves: serves.as_deref(),
                 at: wall(flow.failure.time, context.clock),
                 stale: view.stale(),
             })
@@ -238,7 +244,7 @@ fn awaits(settled: &Settled, view: &View) -> bool {
     view.looks_at(&Question {
         event,
         request: settled.flow.request(),
-        class: None,
+        serves: settled.serves.as_deref(),
         at: wall(event.time, settled.context.clock),
         stale: None,
     })

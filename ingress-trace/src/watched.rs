@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -17,7 +18,7 @@ use crate::counts::Labels;
 use crate::gap::Gap;
 use crate::limits::{self, Baseline, Limits};
 use crate::probe::{HOOKS, Probe};
-use crate::profiles::{self, Chain};
+use crate::profiles::{self, Chain, Serves};
 use crate::sinks::metrics::{Metrics, Stage};
 use crate::targets::{self, Finder, Found, Roots, Target, cgroups_below};
 
@@ -42,6 +43,8 @@ pub struct Owner {
     pub controller: Controller,
     /// Its pod, where the API has told.
     pub pod: Option<Name>,
+    /// Which routes that pod serves.
+    pub serves: Option<Arc<Serves>>,
     /// Id of the target's cgroup.
     pub target: u64,
 }
@@ -201,6 +204,7 @@ impl Watched {
         let owner = Owner {
             controller: target.controller,
             pod: target.pod.clone(),
+            serves: target.serves.clone(),
             target: target.id,
         };
         for (id, _) in cgroups_below(&target.cgroup).unwrap_or_default() {

@@ -164,6 +164,12 @@ pub fn ingress(namespace: &str, name: &str, class: &str, host: &str, paths: &[Pa
         "spec": {"ingressClassName": class, "rules": [rule]}})
 }
 
+/// An IngressClass that is this controller's.
+pub fn ingress_class(name: &str, controller: &str) -> Value {
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
+        "metadata": {"name": name}, "spec": {"controller": controller}})
+}
+
 /// An HTTPRoute with prefix paths of one host.
 pub fn http_route(namespace: &str, name: &str, host: &str, paths: &[Path<'_>]) -> Value {
     let rules: Vec<Value> = paths

@@ -224,6 +224,7 @@ fn the_agents_account_may_do_what_deploy_grants_and_nothing_else() -> Result<()>
         "/api/v1/nodes".to_owned(),
         group("discovery.k8s.io", "endpointslices"),
         group("networking.k8s.io", "ingresses"),
+        group("networking.k8s.io", "ingressclasses"),
         group("gateway.networking.k8s.io", "httproutes"),
         group("gateway.networking.k8s.io", "grpcroutes"),
         "/apis".to_owned(),
@@ -247,6 +248,7 @@ fn the_agents_account_may_do_what_deploy_grants_and_nothing_else() -> Result<()>
         group("apps", "replicasets"),
         group("apps", "namespaces/default/replicasets/none"),
         group("apps", "deployments"),
+        group("networking.k8s.io", "ingressclasses/none"),
     ];
     for path in denied {
         let answer = agent.get(&path)?;

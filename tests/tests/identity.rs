@@ -24,8 +24,9 @@ const NODE: &str = "n1";
 const SYNCED: &str = "ingress_trace_kube_synced";
 const FAILURES: &str = "ingress_trace_upstream_failures_total";
 const EXCHANGES: &str = "ingress_trace_upstream_exchanges_total";
-/// What an agent with an ingress pod follows: pods, slices, services, ingresses, nodes.
-const FOLLOWED: f64 = 5.0;
+/// What an agent with an ingress pod follows: pods, slices, services, ingresses, their
+/// classes, nodes.
+const FOLLOWED: f64 = 6.0;
 
 /// An ingress, its backends, and the cluster that they are in.
 struct World {

@@ -17,11 +17,12 @@ use tests::{objects, wait};
 
 const NODE: &str = "node-1";
 /// What is watched with an ingress pod on the node.
-const RESOURCES: [&str; 7] = [
+const RESOURCES: [&str; 8] = [
     "pods",
     "endpointslices",
     "services",
     "ingresses",
+    "ingressclasses",
     "nodes",
     "httproutes",
     "grpcroutes",

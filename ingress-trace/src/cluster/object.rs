@@ -52,6 +52,8 @@ pub enum Kind {
     HttpRoute,
     /// `gateway.networking.k8s.io/v1` GRPCRoute.
     GrpcRoute,
+    /// `networking.k8s.io/v1` IngressClass.
+    Class,
     /// `v1` Node.
     Node,
 }
@@ -68,6 +70,8 @@ pub enum Object {
     Service(Service),
     /// An Ingress, an HTTPRoute or a GRPCRoute.
     Route(Route),
+    /// An IngressClass.
+    Class(Class),
     /// A node.
     Node(Node),
 }
@@ -80,6 +84,7 @@ impl Object {
             Self::Slice(_) => Kind::Slice,
             Self::Service(_) => Kind::Service,
             Self::Route(route) => route.kind,
+            Self::Class(_) => Kind::Class,
             Self::Node(_) => Kind::Node,
         }
     }
@@ -91,6 +96,7 @@ impl Object {
             Self::Slice(slice) => &slice.name,
             Self::Service(service) => &service.name,
             Self::Route(route) => &route.name,
+            Self::Class(class) => &class.name,
             Self::Node(node) => &node.name,
         }
     }
@@ -169,7 +175,8 @@ pub struct Container {
     pub name: Arc<str>,
     /// `image` of the spec.
     pub image: Arc<str>,
-    /// `command` and `args` of the spec; only of this node's pods.
+    /// `command` and `args` of the spec, and `NAME=value` of the variables of its environment that
+    /// profiles know.
     pub command: Vec<Arc<str>>,
     /// TCP ports it declares: name (may be empty) and number.
     pub ports: Vec<(Arc<str>, u16)>,
@@ -295,14 +302,44 @@ pub struct Route {
     pub kind: Kind,
     /// Namespace and name.
     pub name: Name,
-    /// `spec.ingressClassName` or the old annotation; for Gateway routes empty.
+    /// `spec.ingressClassName` of an Ingress.
     pub class: Option<Arc<str>>,
+    /// Annotation `kubernetes.io/ingress.class` of an Ingress.
+    pub annotation: Option<Arc<str>>,
+    /// `spec.parentRefs` of an HTTPRoute or a GRPCRoute that lead in from outside.
+    pub parents: Vec<Parent>,
     /// `metadata.creationTimestamp`: of equal matches the oldest wins (Gateway API, ingress-nginx).
     pub created: Option<Timestamp>,
     /// Rules in their order.
     pub rules: Vec<Rule>,
     /// `spec.defaultBackend` of an Ingress.
     pub default_backend: Option<BackendRef>,
+}
+
+impl Route {
+    /// Whether a rule of a listener leads to no Service: it redirects to another listener.
+    pub fn redirects(&self, rule: &Rule) -> bool {
+        let listener = self.parents.iter().any(|parent| parent.section.is_some());
+        listener && rule.backends.is_empty()
+    }
+}
+
+/// What a route of the Gateway API is attached to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Parent {
+    /// A Gateway; none for a set of listeners (XListenerSet), whose Gateway is not known here.
+    pub gateway: Option<Name>,
+    /// `sectionName`: this listener only.
+    pub section: Option<Arc<str>>,
+}
+
+/// An IngressClass: which controller serves the Ingresses that name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    /// Its name; no namespace.
+    pub name: Name,
+    /// `spec.controller`.
+    pub controller: Arc<str>,
 }
 
 /// Hosts and a path that lead to Services.

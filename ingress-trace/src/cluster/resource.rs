@@ -23,7 +23,7 @@ pub const PODS: Resource = Resource {
 };
 
 /// What is watched only while this node has an ingress pod.
-pub const WIDE: [Resource; 6] = [
+pub const WIDE: [Resource; 7] = [
     Resource {
         kind: Kind::Slice,
         group: "discovery.k8s.io",
@@ -41,6 +41,12 @@ pub const WIDE: [Resource; 6] = [
         group: "networking.k8s.io",
         versions: &["v1"],
         plural: "ingresses",
+    },
+    Resource {
+        kind: Kind::Class,
+        group: "networking.k8s.io",
+        versions: &["v1"],
+        plural: "ingressclasses",
     },
     Resource {
         kind: Kind::Node,

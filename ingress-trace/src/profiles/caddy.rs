@@ -23,6 +23,8 @@ pub(super) const PROFILE: Profile = Profile {
         name: "Caddy Ingress Controller",
         images: &["caddy/ingress", "caddyserver/ingress"],
         labels: &[&[("app.kubernetes.io/name", "caddy-ingress-controller")]],
+        gateways: false,
+        deep: Some(false),
         ..Packaging::NONE
     }],
     connect_timers: &[Duration::from_secs(3)],

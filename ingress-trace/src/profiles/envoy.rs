@@ -3,6 +3,7 @@
 //! Data only, measured with real traffic; nothing here decides.
 use std::time::Duration;
 
+use super::serves::Ingresses;
 use super::{Chain, Packaging, Profile, Retries, Statuses, Unread};
 use crate::cause::taxonomy::Controller;
 
@@ -90,6 +91,7 @@ const PACKAGINGS: &[Packaging] = &[
             ("app.kubernetes.io/component", "proxy"),
         ]],
         classes: &["gateway.envoyproxy.io/gatewayclass-controller"],
+        ingresses: |_| Ok(Ingresses::None),
         ..Packaging::NONE
     },
     // kube-gateway.yaml and the gateway chart of istio/istio. The same image is a sidecar (`proxy
@@ -132,6 +134,7 @@ const PACKAGINGS: &[Packaging] = &[
         images: &["kgateway-dev/envoy-wrapper"],
         labels: &[&[("kgateway", "kube-gateway")]],
         classes: &["kgateway.dev/kgateway"],
+        ingresses: |_| Ok(Ingresses::None),
         ..Packaging::NONE
     },
     // templates/cilium-envoy/daemonset.yaml of cilium/cilium. It also enforces policies between pods.

@@ -2,6 +2,7 @@
 //! Data only, measured with real traffic; nothing here decides.
 use std::time::Duration;
 
+use super::serves::{By, Hidden, Ingresses, Told, Words};
 use super::{Chain, Packaging, Profile, Retries, RetryOn, Statuses, Unread};
 use crate::cause::taxonomy::Controller;
 
@@ -53,6 +54,7 @@ const PACKAGINGS: &[Packaging] = &[
         without: Some("--job-check-crd"),
         labels: &[&[("run", "haproxy-ingress")]],
         classes: &["haproxy.org/ingress-controller"],
+        ingresses: haproxytech,
         ..Packaging::NONE
     },
     // haproxy-ingress/charts: HAProxy runs in the controller's container, or beside it in the pod.
@@ -60,6 +62,8 @@ const PACKAGINGS: &[Packaging] = &[
         name: "HAProxy Ingress",
         images: &["haproxy-ingress"],
         classes: &["haproxy-ingress.github.io/controller"],
+        ingresses: haproxy_ingress,
+        deep: Some(false),
         ..Packaging::NONE
     },
     // openshift/cluster-ingress-operator: releases name images by digest only, the label is what its
@@ -75,3 +79,35 @@ const PACKAGINGS: &[Packaging] = &[
         ..Packaging::NONE
     },
 ];
+
+/// `Supported` of pkg/ingress/ingress.go; the newest ask for the name in place of the controller.
+fn haproxytech(words: &Words) -> Result<Ingresses, Hidden> {
+    const CONTROLLER: &str = "haproxy.org/ingress-controller";
+    let name = words.name("ingress.class", None)?;
+    let controller = match &name {
+        Some(name) => format!("{CONTROLLER}/{name}"),
+        None => CONTROLLER.to_owned(),
+    };
+    Ok(Ingresses::Told(Told {
+        controller: Some(controller),
+        name,
+        by: By::Either,
+        without: None,
+    }))
+}
+
+/// `IsValidIngress` of pkg/controller/legacy/cache.go: what follows the controller's name behind a slash
+/// is `--controller-class`.
+fn haproxy_ingress(words: &Words) -> Result<Ingresses, Hidden> {
+    const CONTROLLER: &str = "haproxy-ingress.github.io/controller";
+    let controller = match words.name("controller-class", None)? {
+        Some(class) => format!("{CONTROLLER}/{}", class.trim_start_matches('/')),
+        None => CONTROLLER.to_owned(),
+    };
+    Ok(Ingresses::Told(Told {
+        controller: Some(controller),
+        name: words.name("ingress-class", Some("haproxy"))?,
+        by: By::Controller,
+        without: words.switch("watch-ingress-without-class"),
+    }))
+}

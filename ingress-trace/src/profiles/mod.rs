@@ -11,10 +11,12 @@ mod envoy;
 mod haproxy;
 mod nginx;
 mod packaging;
+pub mod serves;
 mod traefik;
 mod unknown;
 
-pub use packaging::{By, Container, Packaging, Recognized, class, pod};
+pub use packaging::{By, Container, Packaging, Recognized, pod};
+pub use serves::Serves;
 
 /// One data plane.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 //! Data only, measured with real traffic; nothing here decides.
 use std::time::Duration;
 
+use super::serves::{By, Hidden, Ingresses, Told, Words};
 use super::{Chain, Packaging, Profile, Retries, RetryOn, Statuses, Unread};
 use crate::cause::taxonomy::Controller;
 
@@ -73,6 +74,10 @@ const PACKAGINGS: &[Packaging] = &[
             ("app.kubernetes.io/component", "controller"),
         ]],
         classes: &["k8s.io/ingress-nginx"],
+        ingresses: ingress_nginx,
+        gateways: false,
+        // An expression without dots: kubernetes/ingress-nginx#8438.
+        deep: Some(false),
         ..Packaging::NONE
     },
     // deployments/deployment/nginx-ingress.yaml of nginx/kubernetes-ingress.
@@ -81,6 +86,9 @@ const PACKAGINGS: &[Packaging] = &[
         images: &["nginx/nginx-ingress", "nginx-plus-ingress"],
         labels: &[&[("app.kubernetes.io/name", "nginx-ingress")]],
         classes: &["nginx.org/ingress-controller"],
+        ingresses: f5,
+        gateways: false,
+        deep: Some(true),
         ..Packaging::NONE
     },
     // internal/controller/provisioner/objects.go of nginx/nginx-gateway-fabric: data planes only, the
@@ -92,6 +100,7 @@ const PACKAGINGS: &[Packaging] = &[
             "nginx-gateway-fabric/nginx-plus",
         ],
         classes: &["gateway.nginx.org/nginx-gateway-controller"],
+        ingresses: |_| Ok(Ingresses::None),
         ..Packaging::NONE
     },
     // deploy/single/all-in-one-dbless.yaml of Kong/kubernetes-ingress-controller, whose own image is
@@ -104,6 +113,7 @@ const PACKAGINGS: &[Packaging] = &[
             "ingress-controllers.konghq.com/kong",
             "konghq.com/kic-gateway-controller",
         ],
+        ingresses: kong,
         ..Packaging::NONE
     },
     // charts/apisix of apache/apisix-helm-chart; ingress controller and dashboard have other images.
@@ -114,3 +124,39 @@ const PACKAGINGS: &[Packaging] = &[
         ..Packaging::NONE
     },
 ];
+
+/// pkg/flags/flags.go and `GetIngressClass` of internal/ingress/controller/store/store.go.
+fn ingress_nginx(words: &Words) -> Result<Ingresses, Hidden> {
+    let by_name = words.switch("ingress-class-by-name").ok_or(Hidden)?;
+    let by = if by_name { By::Either } else { By::Controller };
+    Ok(Ingresses::Told(Told {
+        controller: words.name("controller-class", Some("k8s.io/ingress-nginx"))?,
+        name: words.name("ingress-class", Some("nginx"))?,
+        by,
+        without: words.switch("watch-ingress-without-class"),
+    }))
+}
+
+/// `HasCorrectIngressClass` of internal/k8s/controller.go: the name alone; older ones serve Ingresses
+/// without a class as well.
+fn f5(words: &Words) -> Result<Ingresses, Hidden> {
+    Ok(Ingresses::Told(Told {
+        name: words.name("ingress-class", Some("nginx"))?,
+        by: By::Name,
+        ..Told::default()
+    }))
+}
+
+/// The controller may run in the same pod, and reads its class, `kong` by default, from its environment
+/// as the chart has it. Where it runs elsewhere nothing is told.
+fn kong(words: &Words) -> Result<Ingresses, Hidden> {
+    let class = words.name("CONTROLLER_INGRESS_CLASS", None)?;
+    let class = class.or(words.name("ingress-class", None)?);
+    Ok(class.map_or(Ingresses::Own, |name| {
+        Ingresses::Told(Told {
+            name: Some(name),
+            by: By::Name,
+            ..Told::default()
+        })
+    }))
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::ALL;
+use super::serves::{self, Gateways, Hidden, Ingresses, Serves, Words};
 use crate::cause::taxonomy::Controller;
 
 /// One way in which a data plane is deployed in a cluster, and how its pods and classes are told.
@@ -24,6 +25,13 @@ pub struct Packaging {
     /// `spec.controller` of its `IngressClass`, `spec.controllerName` of its `GatewayClass`; what
     /// follows behind a slash is the instance.
     pub classes: &'static [&'static str],
+    /// Which Ingresses it serves, by what its containers were started with.
+    pub ingresses: fn(&Words) -> Result<Ingresses, Hidden>,
+    /// Whether it knows the Gateway API at all.
+    pub gateways: bool,
+    /// Whether a host `*.x` of an Ingress takes several labels, where that is known: the API says one,
+    /// nginx's `server_name` takes all.
+    pub deep: Option<bool>,
 }
 
 impl Packaging {
@@ -36,7 +44,38 @@ impl Packaging {
         labels: &[],
         unlike: &[],
         classes: &[],
+        ingresses: |_| Ok(Ingresses::Own),
+        gateways: true,
+        deep: None,
     };
+
+    /// What a pod of this packaging serves.
+    pub fn serves(
+        &self,
+        labels: &BTreeMap<String, String>,
+        namespace: &str,
+        containers: &[Container],
+    ) -> Serves {
+        let commands = containers.iter().flat_map(|one| one.command);
+        let words: Vec<&str> = commands.flat_map(|text| text.split_whitespace()).collect();
+        // Images that start themselves may have flags of their own.
+        let ingresses = match (self.ingresses)(&Words(&words)) {
+            Ok(Ingresses::Told(_)) if words.is_empty() => Ingresses::Any,
+            Ok(ingresses) => ingresses,
+            Err(Hidden) => Ingresses::Any,
+        };
+        let gateways = match serves::gateway(labels, namespace) {
+            _ if !self.gateways => Gateways::None,
+            Some(gateway) => Gateways::One(gateway),
+            None => Gateways::Any,
+        };
+        Serves {
+            packaging: self.name,
+            ingresses,
+            gateways,
+            deep: self.deep,
+        }
+    }
 }
 
 /// A container of a pod, as its specification says. Restartable init containers are containers.
@@ -94,16 +133,15 @@ pub fn pod<'a>(
         })
 }
 
-/// Which data plane serves a class with this controller.
-pub fn class(name: &str) -> Option<Controller> {
-    packagings()
-        .find(|(_, packaging)| {
-            packaging.classes.iter().any(|class| {
-                let instance = name.strip_prefix(class);
-                instance.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            })
+/// What serves a class with this controller.
+pub fn of_class(name: &str) -> Option<&'static Packaging> {
+    let mut all = packagings().map(|(_, packaging)| packaging);
+    all.find(|packaging| {
+        packaging.classes.iter().any(|class| {
+            let instance = name.strip_prefix(class);
+            instance.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
-        .map(|(controller, _)| controller)
+    })
 }
 
 fn packagings() -> impl Iterator<Item = (Controller, &'static Packaging)> {

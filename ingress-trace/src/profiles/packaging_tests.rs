@@ -292,24 +292,22 @@ fn the_rule_that_told_it_is_named_and_an_image_goes_before_labels() {
 
 #[test]
 fn classes_are_told_with_and_without_an_instance() {
-    for (name, controller) in [
-        ("k8s.io/ingress-nginx", Some(Controller::Nginx)),
+    for (name, packaging) in [
+        ("k8s.io/ingress-nginx", "ingress-nginx"),
         (
             "haproxy.org/ingress-controller/edge",
-            Some(Controller::Haproxy),
+            "HAProxy Kubernetes Ingress Controller",
         ),
-        (
-            "projectcontour.io/ingress/contour-contour",
-            Some(Controller::Envoy),
-        ),
-        ("istio.io/gateway-controller", Some(Controller::Envoy)),
-        ("traefik.io/ingress-controller", Some(Controller::Traefik)),
-        ("k8s.io/ingress-nginx-internal", None),
-        ("istio.io/mesh-controller", None),
-        ("ingress.k8s.aws/alb", None),
-        ("", None),
+        ("projectcontour.io/ingress/contour-contour", "Contour"),
+        ("istio.io/gateway-controller", "Istio gateway"),
+        ("traefik.io/ingress-controller", "Traefik"),
+        ("k8s.io/ingress-nginx-internal", ""),
+        ("istio.io/mesh-controller", ""),
+        ("ingress.k8s.aws/alb", ""),
+        ("", ""),
     ] {
-        assert_eq!(class(name), controller, "{name}");
+        let told = of_class(name).map_or("", |packaging| packaging.name);
+        assert_eq!(told, packaging, "{name}");
     }
 }
 

@@ -2,6 +2,7 @@
 //! Data only, measured with real traffic; nothing here decides.
 use std::time::Duration;
 
+use super::serves::{By, Hidden, Ingresses, Told, Words};
 use super::{Chain, Packaging, Profile, Retries, RetryOn, Statuses, Unread};
 use crate::cause::taxonomy::Controller;
 
@@ -26,6 +27,8 @@ pub(super) const PROFILE: Profile = Profile {
             "traefik.io/ingress-controller",
             "traefik.io/gateway-controller",
         ],
+        ingresses,
+        deep: Some(false),
         ..Packaging::NONE
     }],
     connect_timers: &[Duration::from_secs(30)],
@@ -53,3 +56,19 @@ pub(super) const PROFILE: Profile = Profile {
     },
     chains: Chain::Process,
 };
+
+/// `shouldProcessIngress` of pkg/provider/kubernetes/ingress. What flags do not say a file or the
+/// environment may: one of the three. With its other provider it serves ingress-nginx's classes.
+fn ingresses(words: &Words) -> Result<Ingresses, Hidden> {
+    let provider = "providers.kubernetesingress";
+    if !words.any_of(provider) || words.any_of("providers.kubernetesingressnginx") {
+        return Ok(Ingresses::Any);
+    }
+    let name = words.name("providers.kubernetesingress.ingressclass", None)?;
+    Ok(Ingresses::Told(Told {
+        controller: Some("traefik.io/ingress-controller".to_owned()),
+        by: By::Both,
+        without: Some(name.is_none()),
+        name,
+    }))
+}

@@ -136,5 +136,6 @@ fn target(cgroup: PathBuf, mut members: Vec<Member>, roots: &Roots) -> Option<Ta
         pids,
         names,
         pod: None,
+        serves: None,
     })
 }

@@ -160,7 +160,9 @@ impl Finder {
         }
         found.targets = disjoint(found.targets);
         for target in found.targets.iter_mut().filter(|one| one.pod.is_none()) {
-            target.pod = self.pods.name_of(&target.cgroup);
+            let (pod, serves) = self.pods.of_cgroup(&target.cgroup).unzip();
+            target.pod = pod;
+            target.serves = serves.flatten();
         }
         Ok(found)
     }

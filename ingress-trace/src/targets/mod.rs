@@ -1,11 +1,13 @@
 //! In: what the user named (or nothing), /proc and the cgroup tree. Out: the cgroups to watch.
 //! Must not touch the kernel beyond reading those files, and must tolerate that all of it changes.
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
 use crate::cause::taxonomy::Controller;
 use crate::cluster::object::Name;
+use crate::profiles::Serves;
 
 mod discover;
 #[cfg(test)]
@@ -105,6 +107,8 @@ pub struct Target {
     pub names: Vec<String>,
     /// The pod it is, or lies in, where the API has told.
     pub pod: Option<Name>,
+    /// Which routes that pod serves.
+    pub serves: Option<Arc<Serves>>,
     /// Ids of cgroups below that hold another data plane only: a mesh's sidecar.
     pub foreign: Vec<u64>,
 }

@@ -111,6 +111,7 @@ impl Pin {
             pids,
             names,
             pod: None,
+            serves: None,
             foreign: Vec::new(),
         })
     }

@@ -11,7 +11,7 @@ use super::kubepods::{Kubepods, pod_of};
 use super::{Found, Reason, Roots, Selection, Selector, Skipped, Target};
 use crate::cause::taxonomy::Controller;
 use crate::cluster::object::{Name, Pod};
-use crate::profiles;
+use crate::profiles::{self, Serves};
 
 /// Looks in vain after which the absence of a pod's cgroup is told: a kubelet makes it at once.
 const PATIENCE: u32 = 10;
@@ -80,18 +80,35 @@ impl Rules {
     }
 
     /// What a pod is to be watched as, if at all.
-    fn choose(&self, pod: &Pod) -> Option<Kind> {
+    fn choose(&self, pod: &Pod) -> Option<(Kind, Option<Serves>)> {
         if matches!(&*pod.phase, "Succeeded" | "Failed") {
             return None;
         }
         let labels = labels(pod);
         let known = known(pod, &labels);
+        let kind = self.kind(
+            pod,
+            &labels,
+            known.as_ref().map(|(controller, _)| *controller),
+        )?;
+        let fits =
+            |known: &Controller| kind == Kind::Given(*known) || matches!(kind, Kind::Guessed(_));
+        let known = known.filter(|(known, _)| fits(known));
+        Some((kind, known.map(|(_, serves)| serves)))
+    }
+
+    fn kind(
+        &self,
+        pod: &Pod,
+        labels: &BTreeMap<String, String>,
+        known: Option<Controller>,
+    ) -> Option<Kind> {
         let given = self.controller.map_or(Kind::Guessed(known), Kind::Given);
         if !self.named.is_empty() || self.closed {
             let named = self.named.iter().any(|named| named.is(&pod.name));
             return named.then_some(given);
         }
-        if self.selectors.iter().any(|one| one.matches(&labels)) {
+        if self.selectors.iter().any(|one| one.matches(labels)) {
             return Some(given);
         }
         let wanted = known.is_some() && self.controller.is_none_or(|only| known == Some(only));
@@ -106,8 +123,8 @@ fn labels(pod: &Pod) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The data plane that the profiles know this pod as.
-fn known(pod: &Pod, labels: &BTreeMap<String, String>) -> Option<Controller> {
+/// The data plane that the profiles know this pod as, and what it serves.
+fn known(pod: &Pod, labels: &BTreeMap<String, String>) -> Option<(Controller, Serves)> {
     let commands: Vec<Vec<String>> = pod
         .containers
         .iter()
@@ -123,7 +140,11 @@ fn known(pod: &Pod, labels: &BTreeMap<String, String>) -> Option<Controller> {
             command,
         })
         .collect();
-    Some(profiles::pod(labels, &containers)?.controller)
+    let told = profiles::pod(labels, &containers)?;
+    let serves = told
+        .packaging
+        .serves(labels, &pod.name.namespace, &containers);
+    Some((told.controller, serves))
 }
 
 /// Which data plane a pod is.
@@ -142,6 +163,8 @@ struct Noted {
     uid: Arc<str>,
     /// None: no ingress.
     kind: Option<Kind>,
+    /// Which routes it serves, where the profiles know it.
+    serves: Option<Arc<Serves>>,
 }
 
 /// The pods of this node, and which of them are ingresses.
@@ -187,9 +210,11 @@ impl Pods {
         if pod.node.as_deref() != Some(&self.node) {
             return false;
         }
+        let (kind, serves) = self.rules.choose(pod).unzip();
         let noted = Noted {
             uid: Arc::clone(pod.local_uid()),
-            kind: self.rules.choose(pod),
+            kind,
+            serves: serves.flatten().map(Arc::new),
         };
         let ingress = noted.kind.is_some();
         match self.noted.insert(pod.name.clone(), noted.clone()) {
@@ -216,12 +241,12 @@ impl Pods {
             .any(|uid| self.kubepods.folder(uid).is_some())
     }
 
-    /// The name of the pod that a cgroup lies in.
-    pub(super) fn name_of(&self, cgroup: &Path) -> Option<Name> {
+    /// The name of the pod that a cgroup lies in, and what it serves.
+    pub(super) fn of_cgroup(&self, cgroup: &Path) -> Option<(Name, Option<Arc<Serves>>)> {
         let (_, uid) = pod_of(cgroup)?;
         let mut pods = self.noted.iter();
-        let (name, _) = pods.find(|(_, pod)| *pod.uid == *uid)?;
-        Some(name.clone())
+        let (name, pod) = pods.find(|(_, pod)| *pod.uid == *uid)?;
+        Some((name.clone(), pod.serves.clone()))
     }
 
     /// The cgroups of the ingress pods as of now.
@@ -239,7 +264,8 @@ impl Pods {
                 folder = self.kubepods.folder(&pod.uid);
             }
             if let Some(target) = folder.and_then(|folder| target(name, kind, folder, roots)) {
-                found.targets.push(target);
+                let serves = pod.serves.clone();
+                found.targets.push(Target { serves, ..target });
                 continue;
             }
             self.missing.insert(Arc::clone(&pod.uid), misses);
@@ -310,6 +336,7 @@ fn target(pod: &Name, kind: Kind, cgroup: PathBuf, roots: &Roots) -> Option<Targ
         pids,
         names,
         pod: Some(pod.clone()),
+        serves: None,
         foreign,
     })
 }

@@ -4,6 +4,7 @@ use super::super::fake::{LAYOUTS, Layout, Tree};
 use super::super::{Finder, find};
 use super::*;
 use crate::cluster::object::Container;
+use crate::profiles::serves::Ingresses;
 
 const NODE: &str = "node-1";
 const UID: &str = "0f6a1f60-93f7-4a0c-8d2c-3d6c1f2e4b5a";
@@ -420,4 +421,29 @@ fn without_an_api_a_pod_with_one_kind_of_data_plane_is_watched_as_a_whole() {
     let found = found.targets.into_iter();
     let found: Vec<_> = found.map(|one| (one.cgroup, one.controller)).collect();
     assert_eq!(found, expected);
+}
+
+#[test]
+fn what_a_pod_serves_comes_with_its_target_and_follows_its_labels() {
+    let tree = Tree::new();
+    tree.process(12, "nginx", &LAYOUT.container(UID, "c"));
+    let mut finder = finder(&tree, &Selection::default());
+    let mut pod = ingress();
+    pod.containers[0].command = vec!["--controller-class=k8s.io/internal".into()];
+    finder.replace_pods([&pod]);
+    let serves = targets(&mut finder)[0].serves.clone().expect("its flags");
+    let Ingresses::Told(told) = &serves.ingresses else {
+        panic!("{serves:?}");
+    };
+    assert_eq!(told.controller.as_deref(), Some("k8s.io/internal"));
+    // Another data plane than the user says is not known to serve anything.
+    let given = Selection {
+        controller: Some(Controller::Haproxy),
+        selectors: vec!["app=edge".parse().expect("a selector")],
+        ..Selection::default()
+    };
+    pod.labels = vec![("app".into(), "edge".into())];
+    let mut finder = super::tests::finder(&tree, &given);
+    finder.replace_pods([&pod]);
+    assert_eq!(targets(&mut finder)[0].serves, None);
 }

@@ -39,6 +39,7 @@ impl Residents {
             pids: pids.collect(),
             names: Vec::new(),
             pod: Some(pod.clone()),
+            serves: None,
             foreign: Vec::new(),
             cgroup,
         })

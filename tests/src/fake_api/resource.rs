@@ -22,7 +22,7 @@ pub struct Resource {
 }
 
 /// All of them; their version is `v1`.
-pub static RESOURCES: [Resource; 10] = [
+pub static RESOURCES: [Resource; 11] = [
     resource("", "namespaces", "Namespace", false),
     resource("", "nodes", "Node", false),
     resource("", "pods", "Pod", true),
@@ -31,6 +31,7 @@ pub static RESOURCES: [Resource; 10] = [
     resource("apps", "replicasets", "ReplicaSet", true),
     resource("discovery.k8s.io", "endpointslices", "EndpointSlice", true),
     resource("networking.k8s.io", "ingresses", "Ingress", true),
+    resource("networking.k8s.io", "ingressclasses", "IngressClass", false),
     resource(GATEWAY, "grpcroutes", "GRPCRoute", true),
     resource(GATEWAY, "httproutes", "HTTPRoute", true),
 ];

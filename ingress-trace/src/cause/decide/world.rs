@@ -172,7 +172,7 @@ impl World {
         let question = Question {
             event: &flow.failure,
             request: flow.request(),
-            class: None,
+            serves: None,
             at: at(WHEN),
             stale: self.stale,
         };
@@ -285,6 +285,8 @@ fn route() -> Object {
         kind: Kind::Ingress,
         name: shop("web"),
         class: None,
+        annotation: None,
+        parents: Vec::new(),
         created: Some(at(0)),
         rules,
         default_backend: None,

@@ -164,6 +164,8 @@ pub fn route(kind: Kind, name: &str, rules: Vec<Rule>) -> Route {
         kind,
         name: shop(name),
         class: None,
+        annotation: None,
+        parents: Vec::new(),
         created: Some(at(0)),
         rules,
         default_backend: None,
@@ -176,6 +178,6 @@ pub fn get<'a>(host: &'a str, path: &'a str) -> Asked<'a> {
         host: Some(host),
         path,
         method: Some("GET"),
-        class: None,
+        serves: None,
     }
 }

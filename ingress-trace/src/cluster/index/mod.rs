@@ -24,7 +24,7 @@ use self::routes::Compiled;
 use self::seats::Seats;
 use self::store::Store;
 use self::timeline::Version;
-use crate::cluster::object::{Kind, Name, Node, Object, Pod, Service};
+use crate::cluster::object::{Class, Kind, Name, Node, Object, Pod, Service};
 
 pub use self::pods::{Ended, PodThen};
 pub use self::routes::{Asked, Routed};
@@ -47,6 +47,7 @@ pub struct Index {
     routes: [Store<Compiled>; 3],
     pods: Store<Pod>,
     nodes: Store<Node>,
+    classes: Store<Class>,
     /// Services that routes lead to, and by how many rules.
     led: HashMap<Name, u32>,
     /// When pods of other nodes were fetched last.
@@ -66,6 +67,7 @@ impl Index {
             routes: Default::default(),
             pods: Store::default(),
             nodes: Store::default(),
+            classes: Store::default(),
             led: HashMap::new(),
             fetched: HashMap::new(),
             pool: Pool::default(),
@@ -114,6 +116,7 @@ impl Index {
             .for_each(|routes| routes.forget(before));
         self.pods.forget(before);
         self.nodes.forget(before);
+        self.classes.forget(before);
         let old = self.fetched.extract_if(|_, at| *at <= before);
         for (name, _) in old {
             self.pods.remove(&name);
@@ -128,6 +131,7 @@ impl Index {
             + self.routes.iter().map(Store::evicted).sum::<u64>()
             + self.pods.evicted()
             + self.nodes.evicted()
+            + self.classes.evicted()
             + self.crowded
     }
 
@@ -135,6 +139,7 @@ impl Index {
     pub fn kept(&self) -> usize {
         let routes = self.routes.iter().map(Store::kept).sum::<usize>();
         let stores = self.services.kept() + self.pods.kept() + self.nodes.kept();
+        let stores = stores + self.classes.kept();
         self.seats.kept() + stores + routes + self.led.len() + self.fetched.len()
     }
 
@@ -158,6 +163,10 @@ impl Index {
                 let compiled = version(Compiled::from(route), at, listed);
                 self.set_route(kind, &name, compiled);
             }
+            Object::Class(class) => {
+                let name = class.name.clone();
+                self.classes.set(&name, version(class, at, listed));
+            }
             Object::Node(node) => {
                 let name = node.name.clone();
                 self.nodes.set(&name, version(node, at, listed));
@@ -177,6 +186,9 @@ impl Index {
             }
             Kind::Ingress | Kind::HttpRoute | Kind::GrpcRoute => {
                 self.set_route(kind, name, gone(at, listed));
+            }
+            Kind::Class => {
+                self.classes.set(name, gone(at, listed));
             }
             Kind::Node => {
                 self.nodes.set(name, gone(at, listed));
@@ -239,6 +251,7 @@ impl Index {
             Kind::Slice => self.seats.names().cloned().collect(),
             Kind::Service => self.services.names(),
             Kind::Ingress | Kind::HttpRoute | Kind::GrpcRoute => self.routes[place(kind)].names(),
+            Kind::Class => self.classes.names(),
             Kind::Node => self.nodes.names(),
         }
     }
@@ -249,7 +262,7 @@ fn place(kind: Kind) -> usize {
     match kind {
         Kind::HttpRoute => 1,
         Kind::GrpcRoute => 2,
-        Kind::Ingress | Kind::Pod | Kind::Slice | Kind::Service | Kind::Node => 0,
+        _ => 0,
     }
 }
 

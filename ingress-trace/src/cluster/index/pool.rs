@@ -33,6 +33,10 @@ impl Pool {
             Object::Slice(slice) => self.slice(slice),
             Object::Service(service) => self.service(service),
             Object::Route(route) => self.route(route),
+            Object::Class(class) => {
+                self.name(&mut class.name);
+                self.text(&mut class.controller);
+            }
             Object::Node(node) => self.node(node),
         }
     }
@@ -57,7 +61,7 @@ impl Pool {
     fn pod(&mut self, pod: &mut Pod) {
         self.name(&mut pod.name);
         self.texts([&mut pod.uid, &mut pod.phase]);
-        self.texts(&mut pod.node);
+        self.texts(pod.node.iter_mut().chain(&mut pod.hash));
         if let Some(owner) = &mut pod.owner {
             self.texts([&mut owner.kind, &mut owner.name]);
         }
@@ -81,7 +85,8 @@ impl Pool {
 
     fn container(&mut self, container: &mut Container) {
         self.texts([&mut container.name, &mut container.image]);
-        self.texts(&mut container.id);
+        self.texts(container.id.iter_mut().chain(&mut container.command));
+        container.command.shrink_to_fit();
         self.texts(container.ports.iter_mut().map(|(name, _)| name));
         container.ports.shrink_to_fit();
         for state in [&mut container.state, &mut container.last] {
@@ -124,7 +129,12 @@ impl Pool {
 
     fn route(&mut self, route: &mut Route) {
         self.name(&mut route.name);
-        self.texts(&mut route.class);
+        self.texts(route.class.iter_mut().chain(&mut route.annotation));
+        for parent in &mut route.parents {
+            parent.gateway.iter_mut().for_each(|name| self.name(name));
+            self.texts(&mut parent.section);
+        }
+        route.parents.shrink_to_fit();
         for rule in &mut route.rules {
             self.texts(&mut rule.hosts);
             rule.hosts.shrink_to_fit();

@@ -10,7 +10,9 @@ use super::Index;
 use super::paths::{self, Fit, Pattern};
 use super::store::Linked;
 use super::timeline::Standing;
-use crate::cluster::object::{BackendRef, Kind, Name, Route, Rule};
+use crate::cluster::object::{BackendRef, Kind, Name, Parent, Route, Rule};
+use crate::profiles::Serves;
+use crate::profiles::serves::Claim;
 
 /// From this length on, the kernel side may have cut the host.
 const HOST_CUT: usize = 64;
@@ -26,8 +28,8 @@ pub struct Asked<'a> {
     pub path: &'a str,
     /// Method, where it is known.
     pub method: Option<&'a str>,
-    /// Ingress class of the controller, where it is known: Ingresses of other classes are not its.
-    pub class: Option<&'a str>,
+    /// What the controller serves, where its pod is known: other routes are not asked.
+    pub serves: Option<&'a Serves>,
 }
 
 /// Where a request leads to.
@@ -156,6 +158,19 @@ impl Candidate<'_> {
         ingress && self.grade(other).is_eq() && self.route.created == other.route.created
     }
 
+    /// Whether they belong to different listeners of a Gateway: one alone was asked.
+    fn elsewhere(&self, other: &Self) -> bool {
+        let (own, others) = (&self.route.parents, &other.route.parents);
+        let apart = |one: &Parent| {
+            one.section.is_some()
+                && others.iter().all(|other| {
+                    let named = other.section.is_some();
+                    named && (other.gateway != one.gateway || other.section != one.section)
+                })
+        };
+        !own.is_empty() && !others.is_empty() && own.iter().all(apart)
+    }
+
     /// Precedence by what they ask for alone.
     fn grade(&self, other: &Self) -> Ordering {
         let asks = |it: &Self| {
@@ -172,7 +187,18 @@ impl Candidate<'_> {
     }
 }
 
-/// What the routes of one class make of a request.
+/// Whose rules are one data plane's, as far as is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Group<'a> {
+    /// This one's.
+    Own,
+    /// Those that serve this class, or Ingresses without one.
+    Class(Option<&'a str>),
+    /// That of this Gateway, or of a set of listeners.
+    Gateway(Option<&'a Name>),
+}
+
+/// What the routes of one group make of a request.
 #[derive(Default)]
 struct Choice<'a> {
     taken: Vec<Candidate<'a>>,
@@ -187,33 +213,81 @@ impl Index {
     pub fn route(&self, asked: &Asked, at: Timestamp) -> Option<Routed> {
         let host = paths::host(asked.host.unwrap_or_default());
         let names = paths::names(&host);
-        let mut choices: Vec<(Option<&str>, Choice)> = Vec::new();
+        let mut choices: Vec<(Group, Choice)> = Vec::new();
         for (exact, name) in names.iter().enumerate() {
             let routes = self.routes.iter();
             for (_, timeline) in routes.flat_map(|routes| routes.linked(name.as_str())) {
                 let Some((compiled, standing)) = timeline.at(at) else {
                     continue;
                 };
-                if matches!(standing, Standing::Gone(_)) || other_class(&compiled.route, asked) {
+                if matches!(standing, Standing::Gone(_)) {
                     continue;
                 }
-                let class = compiled.route.class.as_deref();
-                let known = choices.iter().position(|(known, _)| *known == class);
-                let place = known.unwrap_or(choices.len());
-                if known.is_none() {
-                    choices.push((class, Choice::default()));
-                }
-                let choice = &mut choices[place].1;
                 let later = standing != Standing::Held;
-                choice.rules(compiled, asked, (&host, exact, name), later);
-                if name.is_empty() {
-                    choice.fall_back(&compiled.route, &names, later);
+                for group in self.groups(&compiled.route, asked.serves, at) {
+                    let choice = choice(&mut choices, group);
+                    choice.rules(compiled, asked, (&host, exact, name), later);
+                    if name.is_empty() {
+                        choice.fall_back(&compiled.route, &names, later);
+                    }
                 }
             }
         }
         let cut = host.len() >= HOST_CUT || asked.path.len() >= PATH_CUT;
         choose(choices.into_iter().map(|(_, choice)| choice), cut)
     }
+
+    /// Which data planes may serve a route, if the one that was asked may.
+    fn groups<'a>(
+        &self,
+        route: &'a Route,
+        serves: Option<&Serves>,
+        at: Timestamp,
+    ) -> Vec<Group<'a>> {
+        let ingress = route.kind == Kind::Ingress;
+        let class = route.class.as_deref();
+        let own = serves.and_then(|serves| {
+            if !ingress {
+                return serves.attached(&route.parents);
+            }
+            serves.ingress(&Claim {
+                class,
+                controller: class.and_then(|class| self.controller(class, at)),
+                annotation: route.annotation.as_deref(),
+            })
+        });
+        match own {
+            Some(true) => vec![Group::Own],
+            Some(false) => Vec::new(),
+            None if ingress => vec![Group::Class(class.or(route.annotation.as_deref()))],
+            None if route.parents.is_empty() => vec![Group::Gateway(None)],
+            None => {
+                let gateways = route.parents.iter().map(|parent| parent.gateway.as_ref());
+                let mut gateways: Vec<_> = gateways.collect();
+                gateways.sort_unstable();
+                gateways.dedup();
+                gateways.into_iter().map(Group::Gateway).collect()
+            }
+        }
+    }
+
+    /// `spec.controller` of a class at a time.
+    fn controller(&self, class: &str, at: Timestamp) -> Option<&str> {
+        let (class, standing) = self.classes.get(&Name::new("", class))?.at(at)?;
+        (standing == Standing::Held).then_some(&*class.controller)
+    }
+}
+
+fn choice<'a, 'b>(
+    choices: &'b mut Vec<(Group<'a>, Choice<'a>)>,
+    group: Group<'a>,
+) -> &'b mut Choice<'a> {
+    let known = choices.iter().position(|(known, _)| *known == group);
+    let place = known.unwrap_or_else(|| {
+        choices.push((group, Choice::default()));
+        choices.len() - 1
+    });
+    &mut choices[place].1
 }
 
 impl<'a> Choice<'a> {
@@ -227,14 +301,19 @@ impl<'a> Choice<'a> {
     ) {
         let route = &compiled.route;
         let ingress = route.kind == Kind::Ingress;
-        if ingress && name.starts_with('*') && !paths::one_label(name, host) {
+        let deep = ingress && name.starts_with('*') && !paths::one_label(name, host);
+        let takes_deep = asked.serves.and_then(|serves| serves.deep);
+        if deep && takes_deep == Some(false) {
             return;
         }
+        let unsure_host = deep && takes_deep.is_none();
         let rules = route.rules.iter().zip(&compiled.patterns).enumerate();
         for (place, (rule, pattern)) in rules {
             let hosts = &rule.hosts;
             let any = hosts.is_empty() && name.is_empty();
-            if !any && !hosts.iter().any(|host| **host == *name) {
+            let takes = any || hosts.iter().any(|host| **host == *name);
+            // What fails was not redirected, as on the other listener.
+            if !takes || route.redirects(rule) {
                 continue;
             }
             self.host = Some(self.host.map_or(exact, |known| known.min(exact)));
@@ -251,7 +330,7 @@ impl<'a> Choice<'a> {
                     rule: Some((place, rule)),
                     host: exact,
                     fit,
-                    doubtful: rule.conditional || unsure || expression || later,
+                    doubtful: rule.conditional || unsure || unsure_host || expression || later,
                 });
             }
         }
@@ -291,7 +370,7 @@ impl<'a> Choice<'a> {
         let fell_back = self.host.is_some_and(|host| host < won.host);
         rest.retain(|other| {
             let expression = other.fit.by_expression() && other.route.kind != Kind::Ingress;
-            expression && other.host == won.host || won.ties(other)
+            expression && other.host == won.host || won.ties(other) || won.elsewhere(other)
         });
         let sure = !fell_back && !self.unreadable;
         rest.append(&mut self.taken);
@@ -325,12 +404,6 @@ fn choose<'a>(choices: impl Iterator<Item = Choice<'a>>, cut: bool) -> Option<Ro
         default: winner.rule.is_none(),
         certain,
     })
-}
-
-/// Whether an Ingress is known to be another controller's.
-fn other_class(route: &Route, asked: &Asked) -> bool {
-    let classes = (route.class.as_deref(), asked.class);
-    matches!(classes, (Some(class), Some(asked)) if class != asked)
 }
 
 #[cfg(test)]

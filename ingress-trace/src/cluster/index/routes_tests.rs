@@ -2,7 +2,8 @@
 //! Out: proof of which Service each leads to, and that it is not called certain where it is not.
 use super::super::example::{at, backend, exact, get, index, prefix, route, rule, shop};
 use super::*;
-use crate::cluster::object::{Object, PathMatch, PortRef};
+use crate::cluster::object::{Class, Object, PathMatch, PortRef};
+use crate::profiles::serves::{By, Gateways, Ingresses, Told};
 
 const INGRESS: Kind = Kind::Ingress;
 const GATEWAY: Kind = Kind::HttpRoute;
@@ -130,7 +131,8 @@ fn hosts_are_exact_then_wild_then_any() {
     }
     let wild = rules(&["*.foo.com"]);
     let deep = get("a.b.foo.com", "/");
-    assert_eq!(lead(&[route(INGRESS, "r", wild.clone())], &deep), "-");
+    let unknown = lead(&[route(INGRESS, "r", wild.clone())], &deep);
+    assert_eq!(unknown, "*.foo.com?", "controllers differ");
     assert_eq!(lead(&[route(GATEWAY, "r", wild)], &deep), "*.foo.com");
     let longer = rules(&["*.foo.com", "*.b.foo.com"]);
     assert_eq!(lead(&[route(GATEWAY, "r", longer)], &deep), "*.b.foo.com");
@@ -224,13 +226,135 @@ fn ingresses_of_another_class_are_not_asked() {
         of("nginx", prefix("/"), "one"),
         of("haproxy", prefix("/x"), "two"),
     ];
-    let asked = |class| Asked {
-        class,
-        ..get("a.b", "/x")
+    let named = |name: &str| {
+        let told = Told {
+            name: Some(name.to_owned()),
+            by: By::Name,
+            ..Told::default()
+        };
+        serves(Ingresses::Told(told), Gateways::Any)
     };
-    assert_eq!(lead(&routes, &asked(Some("nginx"))), "one");
-    assert_eq!(lead(&routes, &asked(Some("haproxy"))), "two");
-    assert_eq!(lead(&routes, &asked(None)), "two?");
+    let lead = |name| {
+        let serves = named(name);
+        lead(&routes, &of_pod(&serves, "/x"))
+    };
+    assert_eq!(lead("nginx"), "one");
+    assert_eq!(lead("haproxy"), "two");
+    let unknown = super::tests::lead(&routes, &get("a.b", "/x"));
+    assert_eq!(unknown, "two?");
+}
+
+fn serves(ingresses: Ingresses, gateways: Gateways) -> Serves {
+    Serves {
+        packaging: "ingress-nginx",
+        ingresses,
+        gateways,
+        deep: None,
+    }
+}
+
+fn of_pod<'a>(serves: &'a Serves, path: &'a str) -> Asked<'a> {
+    Asked {
+        serves: Some(serves),
+        ..get("a.b", path)
+    }
+}
+
+#[test]
+fn a_class_is_the_controllers_that_it_named_at_that_time() {
+    let both = [("one", "edge"), ("two", "other")].map(|(service, class)| Route {
+        class: Some(class.into()),
+        ..route(INGRESS, service, vec![rule("a.b", prefix("/"), service)])
+    });
+    let class = |name: &str, controller: &str| {
+        Object::Class(Class {
+            name: Name::new("", name),
+            controller: controller.into(),
+        })
+    };
+    let mut index = index();
+    for ingress in both {
+        index.apply(Object::Route(ingress), at(0));
+    }
+    index.apply(class("edge", "k8s.io/ingress-nginx"), at(1000));
+    index.apply(class("other", "k8s.io/internal"), at(1000));
+    index.apply(class("edge", "k8s.io/internal"), at(2000));
+    index.apply(class("other", "k8s.io/ingress-nginx"), at(2000));
+    index.delete(Kind::Class, &Name::new("", "edge"), at(3000));
+    let told = Told {
+        controller: Some("k8s.io/ingress-nginx".to_owned()),
+        ..Told::default()
+    };
+    let serves = serves(Ingresses::Told(told), Gateways::Any);
+    let led = |ms| {
+        let routed = index.route(&of_pod(&serves, "/"), at(ms)).expect("a route");
+        let backend = routed.backend().expect("a Service");
+        (backend.service.name.to_string(), routed.certain)
+    };
+    assert!(!led(500).1, "no class is known");
+    assert_eq!(led(1500), ("one".into(), true));
+    assert_eq!(led(2500), ("two".into(), true));
+    assert!(!led(3500).1, "a class that is gone may be anybody's");
+}
+
+#[test]
+fn routes_of_other_gateways_and_of_other_listeners_are_told_apart() {
+    let of = |service: &str, gateway: &str, section: Option<&str>| Route {
+        parents: vec![Parent {
+            gateway: Some(shop(gateway)),
+            section: section.map(Into::into),
+        }],
+        ..route(GATEWAY, service, vec![rule("a.b", prefix("/"), service)])
+    };
+    let own = serves(Ingresses::None, Gateways::One(shop("edge")));
+    let any = serves(Ingresses::None, Gateways::Any);
+    let none = serves(Ingresses::Any, Gateways::None);
+    let two = [of("one", "edge", None), of("two", "other", None)];
+    assert_eq!(lead(&two, &of_pod(&own, "/")), "one");
+    assert_eq!(lead(&two, &of_pod(&any, "/")), "one?");
+    assert_eq!(lead(&two, &of_pod(&none, "/")), "-");
+    assert_eq!(lead(&two, &get("a.b", "/")), "one?");
+    let same = [of("one", "edge", None), of("two", "edge", None)];
+    assert_eq!(lead(&same, &of_pod(&own, "/")), "one", "the first by name");
+    let listeners = [
+        of("one", "edge", Some("http")),
+        of("two", "edge", Some("https")),
+    ];
+    assert_eq!(lead(&listeners, &of_pod(&own, "/")), "one?");
+    let mut redirect = of("a", "edge", Some("http"));
+    redirect.rules[0].backends.clear();
+    let redirected = [redirect, of("two", "edge", Some("https"))];
+    assert_eq!(lead(&redirected, &of_pod(&own, "/")), "two");
+    let ingress = route(INGRESS, "i", vec![rule("a.b", prefix("/x"), "three")]);
+    let both = [ingress, of("one", "edge", None)];
+    assert_eq!(lead(&both, &of_pod(&own, "/x")), "one");
+}
+
+#[test]
+fn a_wildcard_of_an_ingress_takes_as_many_labels_as_its_controller_lets_it() {
+    let routes = [route(
+        INGRESS,
+        "r",
+        vec![
+            rule("*.b", prefix("/"), "wild"),
+            rule("", prefix("/"), "all"),
+        ],
+    )];
+    let lead = |deep, host| {
+        let serves = Serves {
+            deep,
+            ..serves(Ingresses::Any, Gateways::None)
+        };
+        let asked = Asked {
+            serves: Some(&serves),
+            ..get(host, "/")
+        };
+        lead(&routes, &asked)
+    };
+    for (deep, expected) in [(Some(true), "wild"), (Some(false), "all"), (None, "all?")] {
+        assert_eq!(lead(deep, "x.b"), "wild");
+        assert_eq!(lead(deep, "y.x.b"), expected);
+    }
 }
 
 #[test]

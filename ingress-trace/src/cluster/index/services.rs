@@ -10,7 +10,7 @@ use super::Index;
 use super::seats::{Health, Tenant};
 use super::store::{Linked, Store};
 use super::timeline::{Since, Standing, Timeline};
-use crate::cluster::object::{BackendRef, Kind, Name, Node, Pod, PortRef, Service};
+use crate::cluster::object::{BackendRef, Class, Kind, Name, Node, Pod, PortRef, Service};
 
 /// An address or a port by which a Service is found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +39,14 @@ impl Linked for Pod {
 
     fn links(&self) -> Vec<IpAddr> {
         self.addresses.clone()
+    }
+}
+
+impl Linked for Class {
+    type Link = ();
+
+    fn links(&self) -> Vec<()> {
+        Vec::new()
     }
 }
 

@@ -39,6 +39,7 @@ pub fn object(kind: Kind, json: &[u8]) -> serde_json::Result<Versioned> {
         Kind::Slice => read::<network::Slice>(json),
         Kind::Service => read::<network::Service>(json),
         Kind::Ingress => read::<route::ingress::Ingress>(json),
+        Kind::Class => read::<route::class::IngressClass>(json),
         Kind::HttpRoute => read::<route::gateway::HttpRoute>(json),
         Kind::GrpcRoute => read::<route::gateway::GrpcRoute>(json),
         Kind::Node => read::<node::Node>(json),

@@ -34,9 +34,19 @@ struct Container {
     image: Option<Arc<str>>,
     command: Option<Vec<Arc<str>>>,
     args: Option<Vec<Arc<str>>>,
+    env: Option<Vec<Variable>>,
     ports: Option<Vec<Port>>,
     restart_policy: Option<String>,
 }
+
+#[derive(Deserialize)]
+struct Variable {
+    name: String,
+    value: Option<String>,
+}
+
+/// The variables that are kept: what profiles know.
+const VARIABLES: [&str; 1] = ["CONTROLLER_INGRESS_CLASS"];
 
 #[derive(Deserialize)]
 struct Port {
@@ -180,6 +190,7 @@ fn join(container: Container, status: ContainerStatus) -> object::Container {
             .into_iter()
             .chain(container.args)
             .flatten()
+            .chain(container.env.into_iter().flatten().filter_map(word))
             .collect(),
         ports: ports
             .filter(|port| is_tcp(port.protocol.as_deref()))
@@ -191,6 +202,13 @@ fn join(container: Container, status: ContainerStatus) -> object::Container {
         state: state(status.state),
         last: state(status.last_state),
     }
+}
+
+/// A variable as a shell writes it; one whose value lies elsewhere has none that is to be seen.
+fn word(variable: Variable) -> Option<Arc<str>> {
+    let known = VARIABLES.contains(&variable.name.as_str());
+    let value = variable.value.unwrap_or_else(|| "$".to_owned());
+    known.then(|| format!("{}={value}", variable.name).into())
 }
 
 fn state(state: Option<ContainerState>) -> State {

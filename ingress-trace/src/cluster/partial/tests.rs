@@ -70,6 +70,7 @@ fn a_pod_keeps_what_identity_and_causes_need() {
                  "ports": [{"containerPort": 15001}]}],
             "containers": [{
                 "name": "app", "image": "shop/cart:1", "command": ["/cart"], "args": ["-v"],
+                "env": [{"name": "PASSWORD", "value": "x"}, {"name": "CONTROLLER_INGRESS_CLASS", "value": "edge"}],
                 "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"},
                           {"name": "dns", "containerPort": 53, "protocol": "UDP"}]}]
         },
@@ -109,7 +110,8 @@ fn a_pod_keeps_what_identity_and_causes_need() {
     let [app, proxy] = &pod.containers[..] else {
         panic!("{:?}", pod.containers);
     };
-    assert_eq!(app.command, ["/cart".into(), "-v".into()]);
+    let words: Vec<&str> = app.command.iter().map(|word| &**word).collect();
+    assert_eq!(words, ["/cart", "-v", "CONTROLLER_INGRESS_CLASS=edge"]);
     assert_eq!(app.ports, [("http".into(), 8080)]);
     assert_eq!((app.restarts, app.ready), (3, false));
     assert_eq!(app.id.as_deref(), Some("containerd://abc"));

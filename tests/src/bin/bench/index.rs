@@ -153,7 +153,7 @@ fn asked(number: u32) -> Asked<'static> {
         host: Some("shop-7.example.com"),
         path: PATHS[number as usize % PATHS.len()],
         method: Some("GET"),
-        class: None,
+        serves: None,
     }
 }
 
@@ -229,6 +229,8 @@ fn route(number: u32) -> Object {
         kind: Kind::Ingress,
         name: name("web", number),
         class: Some("nginx".into()),
+        annotation: None,
+        parents: Vec::new(),
         created: Some(at(0)),
         rules: vec![
             rule("/", number),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::cluster::object::{BackendRef, Kind, Name, Object, PathMatch, PortRef, Route, Rule};
+use crate::cluster::object::{
+    BackendRef, Kind, Name, Object, Parent, PathMatch, PortRef, Route, Rule,
+};
 use crate::cluster::partial::Partial;
 use crate::cluster::partial::meta::Meta;
 
@@ -23,7 +25,9 @@ pub(in crate::cluster::partial) struct GrpcRoute {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Spec<M> {
+    parent_refs: Option<Vec<ParentRef>>,
     hostnames: Option<Vec<String>>,
     rules: Option<Vec<RouteRule<M>>>,
 }
@@ -31,10 +35,20 @@ struct Spec<M> {
 impl<M> Default for Spec<M> {
     fn default() -> Self {
         Self {
+            parent_refs: None,
             hostnames: None,
             rules: None,
         }
     }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ParentRef {
+    kind: Option<String>,
+    namespace: Option<Arc<str>>,
+    name: Arc<str>,
+    section_name: Option<Arc<str>>,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +133,9 @@ impl Partial for GrpcRoute {
 
 fn route<M>(kind: Kind, meta: &Meta, spec: Spec<M>, read: impl Fn(M) -> Asks) -> Object {
     let name = meta.name();
+    let parents = spec.parent_refs.into_iter().flatten();
+    let parents = parents.filter_map(|parent| attached(parent, &name.namespace));
+    let parents = parents.collect();
     let hosts = spec.hostnames.into_iter().flatten();
     let hosts: Vec<Arc<str>> = hosts.map(|host| host.to_ascii_lowercase().into()).collect();
     let mut rules = Vec::new();
@@ -148,10 +165,28 @@ fn route<M>(kind: Kind, meta: &Meta, spec: Spec<M>, read: impl Fn(M) -> Asks) ->
     Object::Route(Route {
         kind,
         class: None,
+        annotation: None,
+        parents,
         created: meta.creation_timestamp,
         rules,
         default_backend: None,
         name,
+    })
+}
+
+/// `None` for a Service: traffic inside of a mesh.
+fn attached(parent: ParentRef, namespace: &Arc<str>) -> Option<Parent> {
+    let gateway = match parent.kind.as_deref() {
+        None | Some("Gateway") => Some(Name {
+            namespace: parent.namespace.unwrap_or_else(|| Arc::clone(namespace)),
+            name: parent.name,
+        }),
+        Some("Service") => return None,
+        Some(_) => None,
+    };
+    Some(Parent {
+        gateway,
+        section: parent.section_name,
     })
 }
 

@@ -96,7 +96,9 @@ impl Partial for Ingress {
         let default_backend = backend(spec.default_backend);
         Object::Route(Route {
             kind: Kind::Ingress,
-            class: spec.ingress_class_name.or(annotations.class),
+            class: spec.ingress_class_name,
+            annotation: annotations.class,
+            parents: Vec::new(),
             created: meta.creation_timestamp,
             rules,
             default_backend,

@@ -1,7 +1,9 @@
 //! JSON of routes as the API server writes it: what is kept of it.
 use serde_json::{Value, json};
 
-use crate::cluster::object::{BackendRef, Kind, Name, Object, PathMatch, PortRef, Route, Rule};
+use crate::cluster::object::{
+    BackendRef, Kind, Name, Object, Parent, PathMatch, PortRef, Route, Rule,
+};
 use crate::cluster::partial::object;
 
 fn route(kind: Kind, json: &Value) -> Route {
@@ -91,7 +93,7 @@ fn annotations_of_ingress_nginx_change_what_a_path_means() {
     let canary = with(json!({"nginx.ingress.kubernetes.io/canary": "true"}));
     assert!(canary.rules[0].conditional);
     let class = with(json!({"kubernetes.io/ingress.class": "old"}));
-    assert_eq!(class.class.as_deref(), Some("old"));
+    assert_eq!(class.annotation.as_deref(), Some("old"));
     assert_eq!(class.rules[0].path, PathMatch::Prefix("/a".into()));
 }
 
@@ -169,4 +171,40 @@ fn a_grpc_route_asks_for_paths_of_services_and_methods() {
         r#"Regex("/shop[.].*/A.*$")"#
     );
     assert_eq!(text(path(json!(null))), r#"Prefix("/")"#);
+}
+
+#[test]
+fn parents_of_a_route_are_gateways_and_what_may_be_one() {
+    let parents = json!([
+        {"name": "edge"},
+        {"name": "edge", "namespace": "infra", "sectionName": "https", "kind": "Gateway"},
+        {"name": "more", "kind": "XListenerSet"},
+        {"name": "cart", "kind": "Service", "group": ""},
+    ]);
+    let spec = json!({"parentRefs": parents});
+    let object = json!({"metadata": {"name": "a", "namespace": "b"}, "spec": spec});
+    let parent = |gateway: Option<Name>, section: Option<&str>| Parent {
+        gateway,
+        section: section.map(Into::into),
+    };
+    assert_eq!(
+        route(Kind::HttpRoute, &object).parents,
+        [
+            parent(Some(Name::new("b", "edge")), None),
+            parent(Some(Name::new("infra", "edge")), Some("https")),
+            parent(None, None),
+        ]
+    );
+}
+
+#[test]
+fn a_class_is_its_name_and_its_controller() {
+    let class =
+        json!({"metadata": {"name": "edge"}, "spec": {"controller": "k8s.io/ingress-nginx"}});
+    let read = object(Kind::Class, class.to_string().as_bytes()).expect("a class");
+    let Object::Class(class) = read.object else {
+        panic!("it is no class");
+    };
+    assert_eq!(class.name, Name::new("", "edge"));
+    assert_eq!(&*class.controller, "k8s.io/ingress-nginx");
 }
