@@ -59,14 +59,14 @@ pub struct Pod {
     layout: Layout,
     host: Host,
     name: String,
-    image: &'static str,
+    image: String,
     uid: String,
     folder: PathBuf,
 }
 
 impl Pod {
     /// Names it; nothing is there yet. Its uid is the only one of the machine.
-    pub fn new(bed: &Bed, host: Host, layout: Layout, name: &str, image: &'static str) -> Self {
+    pub fn new(bed: &Bed, host: Host, layout: Layout, name: &str, image: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let uid = format!("{:08x}-0000-4000-8000-{number:012x}", std::process::id());
@@ -74,10 +74,29 @@ impl Pod {
             layout,
             host,
             name: name.to_owned(),
-            image,
+            image: image.to_owned(),
             folder: bed.root().join(layout.pod(&uid)),
             uid,
         }
+    }
+
+    /// That of a pod as the API server has it: a static pod has its manifest's hash for a uid.
+    pub fn of(bed: &Bed, host: Host, layout: Layout, object: &Value) -> Result<Self> {
+        let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
+        let uid = text("/metadata/annotations/kubernetes.io~1config.hash");
+        let uid = uid
+            .or(text("/metadata/uid"))
+            .context("the pod has no uid")?;
+        Ok(Self {
+            layout,
+            host,
+            name: text("/metadata/name").unwrap_or_default().to_owned(),
+            image: text("/spec/containers/0/image")
+                .unwrap_or_default()
+                .to_owned(),
+            folder: bed.root().join(layout.pod(uid)),
+            uid: uid.to_owned(),
+        })
     }
 
     /// Makes its cgroup, as a kubelet does before anything runs in it.

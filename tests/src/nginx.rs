@@ -116,7 +116,7 @@ impl Fault {
     }
 
     /// The endpoint's port.
-    pub fn port(self) -> u16 {
+    pub const fn port(self) -> u16 {
         8901 + self as u16
     }
 

@@ -251,7 +251,7 @@ fn start_server(
     set("cert-dir", &folder.join("pki").display());
     set("token-auth-file", &folder.join("tokens.csv").display());
     set("authorization-mode", &"RBAC");
-    set("service-cluster-ip-range", &"10.96.0.0/16");
+    set("service-cluster-ip-range", &"10.96.0.0/16,fd96::/112");
     set("service-account-issuer", &"https://kubernetes.default.svc");
     set("service-account-key-file", &key);
     set("service-account-signing-key-file", &key);

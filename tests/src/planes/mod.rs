@@ -205,7 +205,31 @@ fn routes() -> Vec<Route> {
         connect: 4000,
         read: 15000,
     };
-    behaviors.chain(faults).chain([patient]).collect()
+    let six = SIX.map(|(word, port)| Route {
+        word,
+        endpoint: SocketAddr::new(Host::Backend.v6(), port),
+        connect: 400,
+        read: 600,
+    });
+    let all = behaviors.chain(faults).chain([patient]);
+    all.chain(six).collect()
+}
+
+/// Routes whose endpoints are IPv6: a port that refuses, and one that resets. The bed's nginx has its
+/// own listener for them.
+const SIX: [(&str, u16); 2] = [
+    ("refused-six", Fault::Refused.port()),
+    ("reset-request-six", Behavior::ResetRequest.port()),
+];
+
+impl Plane {
+    /// Where to ask for a fault at an IPv6 endpoint: the listener, and the first path segment.
+    pub fn six(self, word: &str) -> (SocketAddr, String) {
+        match self {
+            Self::Nginx => (crate::nginx::Listener::V6.of(Host::Proxy), word.to_owned()),
+            _ => (Listener::Plain.of(Host::Proxy), format!("{word}-six")),
+        }
+    }
 }
 
 impl Route {
