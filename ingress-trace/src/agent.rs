@@ -253,14 +253,18 @@ impl Agent {
 
     /// Brings counts, losses and states to the metrics.
     fn count(&mut self) -> Result<()> {
-        let metrics = &self.shown.metrics;
         if let Some(cluster) = &mut self.cluster {
             cluster.tick();
-            let (line, known) = (&mut self.line, &*cluster);
+            // What was told to be complete just now may not have been taken yet.
+            self.learn();
+        }
+        let metrics = &self.shown.metrics;
+        if let Some(cluster) = &self.cluster {
+            let line = &mut self.line;
             self.watched.count(
                 metrics,
-                |backend, labels| known.name(backend, labels),
-                |counted| line.beside().count(counted, Some(known)),
+                |backend, labels| cluster.name(backend, labels),
+                |counted| line.beside().count(counted, Some(cluster)),
             )?;
             metrics.retain(|labels| cluster.lives(labels));
             metrics.lost_total(Stage::History, cluster.evicted());
