@@ -47,8 +47,6 @@ pub fn bucket(nanos: u64) -> usize {
 
 /// What an aggregate counts.
 pub mod counted {
-    /// Upstream requests (and TLS handshakes) on legs whose responses cannot be read.
-    pub const UNREAD: u8 = 0;
     /// Upstream exchanges that got a response, by status (0: not readable).
     pub const EXCHANGE: u8 = 1;
     /// Upstream connects that succeeded; only the histogram is of interest.

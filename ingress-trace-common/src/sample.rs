@@ -136,6 +136,9 @@ pub struct Sample {
     pub response_time: u64,
     /// When the newest response byte passed (coarse clock, some ms).
     pub last_time: u64,
+    /// When anything was last sent to a backend of this cgroup that cannot be read (TLS, HTTP/2);
+    /// downstream only.
+    pub unreadable_time: u64,
     /// Nanoseconds between the end of the previous exchange and this request; 0 on the first.
     pub idle: u64,
     /// Request bytes of this exchange that left (upstream) or came (downstream).
@@ -202,7 +205,7 @@ pub const SIZE: usize = core::mem::size_of::<Sample>();
 
 // Every field follows the previous one without padding: the sum of the parts is the whole.
 const _: () =
-    assert!(SIZE == 13 * 8 + 8 * 4 + 4 * 2 + 8 + 2 * 16 + METHOD_LEN + HOST_LEN + PATH_LEN);
+    assert!(SIZE == 14 * 8 + 8 * 4 + 4 * 2 + 8 + 2 * 16 + METHOD_LEN + HOST_LEN + PATH_LEN);
 
 impl Sample {
     /// The sample in these bytes, when they are exactly one. Any bytes are a sample; what they

@@ -2,7 +2,7 @@
 use ingress_trace_common::{
     aggregate::loss,
     http,
-    sample::{Sample, flag, kind, phase, proto},
+    sample::{Sample, flag, kind, phase, proto, role},
 };
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     maps::SAMPLES,
     payload::opaque,
     sock::{Task, Tcp},
+    unreadable,
 };
 
 /// The agent polls: a wake-up per sample would cost more than the sample.
@@ -135,6 +136,10 @@ fn timeline(conn: &Conn, sample: &mut Sample) {
     sample.request_time = conn.request_time;
     sample.response_time = conn.response_time;
     sample.last_time = conn.last_time;
+    sample.unreadable_time = 0;
+    if conn.role == role::DOWNSTREAM {
+        sample.unreadable_time = unreadable::last(conn);
+    }
     sample.idle = conn.idle;
     sample.request_bytes = conn.request_bytes;
     sample.response_bytes = conn.response_bytes;

@@ -31,6 +31,7 @@ mod maps;
 mod outcome;
 mod payload;
 mod sock;
+mod unreadable;
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -12,6 +12,7 @@ use ingress_trace_common::{
 use crate::{
     conn::Conn,
     link::{Failing, Finished, Released},
+    unreadable::SLOTS,
 };
 
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -55,6 +56,10 @@ pub static FAILING: Array<Failing> = Array::with_max_entries(1, 0);
 /// The complete exchange whose connection a thread released last.
 #[map]
 pub static FINISHED: Array<Finished> = Array::with_max_entries(THREADS, 0);
+
+/// When a request that cannot be read was last sent to a backend; see [`crate::unreadable`].
+#[map]
+pub static UNREADABLE: Array<u64> = Array::with_max_entries(SLOTS, 0);
 
 /// Names of the processes that are data planes (when `Config::names` is set).
 #[map]

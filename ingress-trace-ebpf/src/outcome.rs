@@ -12,6 +12,7 @@ use crate::{
     emit::{Moment, emit},
     link,
     sock::Task,
+    unreadable,
 };
 
 /// Marks the exchange as failed, counts it if no response was, and sends the sample.
@@ -19,6 +20,7 @@ use crate::{
 fn fail(conn: &mut Conn, what: u8, moment: &Moment) {
     conn.flags |= flag::FAILED;
     link::failed(moment.time);
+    unreadable::failed(conn, moment.time);
     if conn.established_time == 0 || conn.phase == phase::REQUEST {
         count(conn, counted::FAILURE, 0, 0);
     }
@@ -103,6 +105,7 @@ pub fn handshake_refused(conn: &mut Conn, time: u64) {
     conn.last_time = time;
     conn.flags |= flag::NOT_HTTP | flag::FAILED;
     link::failed(time);
+    unreadable::failed(conn, time);
     count(conn, counted::FAILURE, 0, 0);
     emit(conn, kind::RESPONSE, &Moment::at(time, false));
 }

@@ -137,6 +137,8 @@ pub struct Event {
     pub response_time: Option<u64>,
     /// Response's newest byte.
     pub last_time: Option<u64>,
+    /// When the controller had last sent a backend what cannot be read; on a client's leg only.
+    pub unreadable_time: Option<u64>,
     /// Idle before this exchange, nanoseconds; `None` on the first.
     pub idle: Option<u64>,
     /// Request bytes.
@@ -200,6 +202,7 @@ impl Event {
             request_time: some(sample.request_time),
             response_time: some(sample.response_time),
             last_time: some(sample.last_time),
+            unreadable_time: some(sample.unreadable_time),
             idle: some(sample.idle),
             request_bytes: sample.request_bytes,
             response_bytes: sample.response_bytes,

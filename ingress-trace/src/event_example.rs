@@ -58,6 +58,7 @@ pub fn up(cookie: u64, kind: Kind, time: u64) -> Event {
         request_time: (!connect).then_some(began),
         response_time: status.map(|_| time),
         last_time: status.map(|_| time),
+        unreadable_time: None,
         idle: None,
         request_bytes: if connect { 0 } else { 80 },
         response_bytes: if status.is_some() { 120 } else { 0 },

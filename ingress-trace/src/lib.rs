@@ -20,6 +20,7 @@ pub mod line;
 pub mod neighbors;
 pub mod netns;
 pub mod ocsp;
+pub mod own;
 pub mod past;
 pub mod probe;
 pub mod profiles;

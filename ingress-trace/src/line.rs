@@ -16,8 +16,9 @@ use crate::event::{Event, Kind, Leg};
 use crate::finding::{Finding, Ingress};
 use crate::flow::{Flow, Joiner, Matcher, Waits};
 use crate::hold::Hold;
-use crate::identity::Question;
+use crate::identity::{Identity, Question};
 use crate::ocsp;
+use crate::own::{Attempt, Own};
 use crate::profiles::{self, Chain, Serves};
 use crate::settle::Settle;
 use crate::sinks::metrics::{Metrics, Stage};
@@ -31,8 +32,11 @@ const RELEASE: u64 = 1_000_000_000;
 const RELAY: u64 = 3_000_000_000;
 /// How long a failure waits for the end of its retry.
 const RETRY: u64 = 15_000_000_000;
-/// How long before a client's request an unreadable exchange may have begun.
+/// How long before a client's request an exchange that it waits for may have been seen to begin: it is
+/// not known when it asked, or what it asked for was sent again.
 const BEFORE: u64 = 1_500_000_000;
+/// How far the clocks of arriving and leaving packets may differ.
+const CLOCKS: u64 = 100_000;
 
 /// State of the line.
 pub struct Line {
@@ -41,6 +45,7 @@ pub struct Line {
     matcher: Matcher,
     timers: Timers,
     hold: Hold<Settled>,
+    own: Own,
     /// How long a failure waits for the cluster's word, in nanoseconds.
     patience: u64,
     node: String,
@@ -74,6 +79,7 @@ impl Line {
             matcher: Matcher::new(waits),
             timers: Timers::default(),
             hold: Hold::default(),
+            own: Own::default(),
             patience: u64::try_from(capture.kube_settle.as_nanos()).unwrap_or(u64::MAX),
             node,
             beside,
@@ -138,11 +144,11 @@ impl Line {
                 Some(view) if now != u64::MAX && awaits(&settled, view) => {
                     self.hold.push(now.saturating_add(self.patience), settled);
                 }
-                _ => findings.push(self.finding(&settled, view)),
+                _ => findings.extend(self.finding(&settled, watched, view)),
             }
         }
         while let Some(settled) = self.hold.pop(now) {
-            findings.push(self.finding(&settled, view));
+            findings.extend(self.finding(&settled, watched, view));
         }
         findings
     }
@@ -189,7 +195,13 @@ impl Line {
         })
     }
 
-    fn finding(&self, settled: &Settled, view: Option<&View>) -> Finding {
+    /// What it was; none where it is the controller's own, by what the cluster says.
+    fn finding(
+        &mut self,
+        settled: &Settled,
+        watched: &Watched,
+        view: Option<&View>,
+    ) -> Option<Finding> {
         let Settled {
             flow,
             reading,
@@ -206,6 +218,14 @@ impl Line {
                 stale: view.stale(),
             })
         });
+        if let Some((view, who)) = view.zip(who.as_ref())
+            && reading.outcome.is_failure()
+            && self.owns(flow, who, watched, view)
+        {
+            self.metrics.own(context.controller);
+            tracing::debug!(event = ?flow.failure, "the controller's own");
+            return None;
+        }
         let inside = view
             .zip(who.as_ref())
             .and_then(|(view, who)| self.beside.inside(&flow.failure, who, view));
@@ -216,12 +236,34 @@ impl Line {
             inside: inside.as_ref(),
             past: past.as_ref(),
         };
-        finding(flow, *reading, &known, &self.timers, context)
+        Some(finding(flow, *reading, &known, &self.timers, context))
     }
 
     /// What is known beside failures, to be told what the kernel counts.
     pub fn beside(&mut self) -> &mut Beside {
         &mut self.beside
+    }
+
+    /// Whether what failed was the controller's own: nothing shows that a client waited for it, and no
+    /// route leads there.
+    fn owns(&mut self, flow: &Flow, who: &Identity, watched: &Watched, view: &View) -> bool {
+        let event = &flow.failure;
+        let (None, Some(owned)) = (who.stale, &who.owned) else {
+            return false;
+        };
+        let Some(target) = watched.owner(event.cgroup).map(|one| one.target) else {
+            return false;
+        };
+        let answered = watched.answered(target);
+        let attempt = Attempt {
+            target,
+            way: view.way(owned, event.remote),
+            proven: flow.proven(chain(watched, event.cgroup)),
+            answered: answered.is_some_and(|all| all.contains(&event.remote)),
+            time: event.time,
+        };
+        let all = || answered.into_iter().flatten().copied();
+        self.own.has(&attempt, || view.ways(all()))
     }
 
     /// Brings what was lost on the way to the metrics.
@@ -284,12 +326,57 @@ fn shortage(flow: &Flow, reading: Reading, watched: &mut Watched) -> Shortage {
 /// Whether an error without an upstream attempt is one: a 500 is the application's own unless the
 /// controller is at a limit, behind TLS or HTTP/2 the status may be the backend's, and what was lost
 /// may have been the attempt.
-fn stands(flow: &Flow, shortage: &Shortage, watched: &mut Watched) -> bool {
+fn stands(flow: &Flow, shortage: &Shortage, watched: &Watched) -> bool {
     let event = &flow.failure;
     if event.status == Some(500) && !crate::cause::decide::exhausted(shortage) {
         return false;
     }
     let began = event.began().unwrap_or(event.time);
-    !watched.lost_between(began, event.time)
-        && !watched.unreadable_since(event.cgroup, began.saturating_sub(BEFORE), event.time)
+    !watched.lost_between(began, event.time) && !may_be_relayed(event)
+}
+
+/// Whether something was sent to a backend that cannot be read between a client's request and the
+/// error that it got. What a timer ends may have been sent, and seen, before.
+fn may_be_relayed(event: &Event) -> bool {
+    let before = match event.began() {
+        Some(_) if event.status != Some(504) => CLOCKS,
+        _ => BEFORE,
+    };
+    let since = event.began().unwrap_or(event.time).saturating_sub(before);
+    event.unreadable_time.is_some_and(|sent| sent >= since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::example::{MS, down};
+
+    #[test]
+    fn an_error_is_no_backends_where_nothing_was_sent_to_one_since_its_client_had_asked() {
+        let asked = 5_000 * MS;
+        let answered = |status, request_time, sent| {
+            may_be_relayed(&Event {
+                status: Some(status),
+                request_time,
+                connect_time: None,
+                unreadable_time: Some(sent),
+                ..down(1, Kind::Response, asked + 2 * MS)
+            })
+        };
+        for (status, sent, relayed) in [
+            (503, asked - MS, false),
+            (503, asked, true),
+            (503, asked + MS, true),
+            (504, asked - MS, true),
+            (504, asked - 2_000 * MS, false),
+        ] {
+            assert_eq!(
+                answered(status, Some(asked), sent),
+                relayed,
+                "{status} {sent}"
+            );
+        }
+        // Nobody knows when it had asked.
+        assert!(answered(503, None, asked - 1_000 * MS));
+    }
 }

@@ -28,6 +28,8 @@ const REMEMBERED: usize = 16_384;
 const IDLE: u64 = 600;
 /// Most backends whose local ports are remembered.
 const BACKENDS: usize = 1024;
+/// Most backends whose answers are remembered, per target.
+const ANSWERED: usize = 16_384;
 /// How long a reading of the controller's limits serves.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long before the verdict a shortage may have been seen.
@@ -78,10 +80,8 @@ pub struct Watched {
     reported: HashSet<String>,
     /// For whose sake the kernel side tells of clients that waited while something failed.
     tells_clients: Vec<Chain>,
-    /// Per target: exchanges without a readable status so far, and when that last grew.
-    unreadable: HashMap<u64, (u64, u64)>,
-    /// When `unreadable` was brought up to date, monotonic nanoseconds.
-    noted: u64,
+    /// Per target: the backends that have answered it.
+    answered: HashMap<u64, HashSet<SocketAddr>>,
     /// When the ring was full.
     gap: Gap,
     /// The newest readings of local ports in use.
@@ -101,8 +101,7 @@ impl Watched {
             names: HashSet::new(),
             reported: HashSet::new(),
             tells_clients: Vec::new(),
-            unreadable: HashMap::new(),
-            noted: 0,
+            answered: HashMap::new(),
             gap: Gap::default(),
             ports: HashMap::new(),
         }
@@ -124,6 +123,7 @@ impl Watched {
         for id in gone {
             self.probe.detach(id);
             self.entries.remove(&id);
+            self.answered.remove(&id);
             tracing::info!(cgroup = id, "target gone");
         }
         for target in found.targets {
@@ -355,39 +355,23 @@ impl Watched {
         usage
     }
 
-    /// Whether the controller had upstream requests or responses since `since` whose statuses cannot be read
-    /// (TLS, HTTP/2): an error to a client at `until` may be one of theirs.
-    pub fn unreadable_since(&mut self, cgroup: u64, since: u64, until: u64) -> bool {
-        let Some(target) = self.owner(cgroup).map(|owner| owner.target) else {
-            return true;
-        };
-        // What was counted after the answer covers all that came before it.
-        if self.noted <= until {
-            match self.probe.aggregates() {
-                Ok(aggregates) => self.note_unreadable(&aggregates),
-                Err(_) => return true,
-            }
-        }
-        self.unreadable
-            .get(&target)
-            .is_some_and(|(_, grew)| *grew >= since)
+    /// The backends that have answered a controller, as of the last second.
+    pub fn answered(&self, target: u64) -> Option<&HashSet<SocketAddr>> {
+        self.answered.get(&target)
     }
 
-    fn note_unreadable(&mut self, aggregates: &[(Key, Value)]) {
-        let mut totals: HashMap<u64, u64> = HashMap::new();
+    fn note_answered(&mut self, aggregates: &[(Key, Value)]) {
         for (key, value) in aggregates {
-            let unread = key.counted == counted::EXCHANGE && key.status == 0;
-            if (unread || key.counted == counted::UNREAD)
-                && let Some(owner) = self.owner(key.cgroup)
-            {
-                *totals.entry(owner.target).or_default() += value.count;
+            let failed = matches!(key.status, 502..=504);
+            if key.counted != counted::EXCHANGE || failed || value.count == 0 {
+                continue;
             }
-        }
-        self.noted = monotonic();
-        for (target, total) in totals {
-            let seen = self.unreadable.entry(target).or_default();
-            if total > seen.0 {
-                *seen = (total, self.noted);
+            let Some(target) = self.owner(key.cgroup).map(|owner| owner.target) else {
+                continue;
+            };
+            let answered = self.answered.entry(target).or_default();
+            if answered.len() < ANSWERED {
+                answered.insert(backend(key));
             }
         }
     }
@@ -401,7 +385,7 @@ impl Watched {
         beside: impl FnOnce(&[(Key, Value)]),
     ) -> Result<()> {
         let aggregates = self.probe.aggregates()?;
-        self.note_unreadable(&aggregates);
+        self.note_answered(&aggregates);
         beside(&aggregates);
         let owners = &self.owners;
         let idle: Vec<Key> = metrics.with_counts(|counts| {
@@ -492,10 +476,12 @@ fn labels(
         port: if key.cgroup == 0 { 0 } else { key.port },
     };
     let address = Ipv6Addr::from(key.address);
-    let named = address.is_unspecified()
-        || name(
-            SocketAddr::new(IpAddr::V6(address).to_canonical(), key.port),
-            &mut labels,
-        );
+    let named = address.is_unspecified() || name(backend(key), &mut labels);
     named.then_some(labels)
+}
+
+/// The backend of an aggregate.
+fn backend(key: &Key) -> SocketAddr {
+    let address = IpAddr::V6(Ipv6Addr::from(key.address));
+    SocketAddr::new(address.to_canonical(), key.port)
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 const STAGES: &[&str] = &[
     "event.rs",
     "ocsp.rs",
+    "own.rs",
     "settle.rs",
     "flow",
     "gap.rs",

@@ -8,12 +8,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde_json::json;
 use tests::agent::{Finding, VERDICT};
 use tests::bed::Host;
 use tests::client::{Connection, request};
 use tests::edge::{Edge, Peer, pause, serve, silent};
+use tests::fake_api::FakeApi;
+use tests::objects::{self, Endpoint};
+use tests::planes::{Plane, watch_in};
 use tests::world::World;
-use tests::{h2, https, process, wait};
+use tests::{h2, https, process, shop, wait};
 
 const PORT: u16 = 8090;
 
@@ -252,8 +256,7 @@ fn grpc_in_good_order() -> Result<()> {
     Ok(())
 }
 
-/// OCSP responders that reset, never answer, and answer 503. One that cannot be connected to is not
-/// told from an upstream: see the known limits in ARCHITECTURE.md.
+/// OCSP responders that reset, never answer, and answer 503.
 const RESPONDERS: [&str; 3] = ["9621", "9622", "9623"];
 
 fn stapling(endpoint: &str, port: usize) -> String {
@@ -319,6 +322,64 @@ fn responders_of_an_authority_that_fail_are_no_upstreams() -> Result<()> {
     wait::holds("responders asked", VERDICT, || {
         asked.load(Ordering::SeqCst) >= 3
     })?;
+    silent(&world.others(agent)?);
+    Ok(())
+}
+
+/// A cluster whose one route leads to the backend at this port.
+fn cluster(port: u16) -> Result<FakeApi> {
+    let (api, address) = (FakeApi::start()?, Host::Backend.v4());
+    let (name, ports) = (shop::NAME, [("http", 80, json!(port))]);
+    let endpoint = Endpoint::ready(address, "cart-0");
+    api.apply_all([
+        objects::node(shop::NODE),
+        objects::ingress(name, "all", "nginx", "", &[("/", "cart", 80)]),
+        objects::service(name, "cart", Some("cart"), &ports),
+        objects::slice(name, "cart", &[("http", port)], &[endpoint]),
+        objects::pod(name, "cart-0", shop::NODE, &[address], &[port]),
+    ])?;
+    Ok(api)
+}
+
+#[test]
+fn a_responder_that_cannot_be_connected_to_is_no_upstream_where_the_cluster_is_known() -> Result<()>
+{
+    const OWN: &str = "ingress_trace_own_failures_total";
+    let world = World::new()?;
+    // Far from all pods, as the responders of authorities are.
+    let server = stapling("9624", PORT.into()).replace("$BACKEND:9624", "[fd77::3]:9624");
+    let mut edge = Edge::start(&world.bed, "", &server)?;
+    serve(&world.bed, 9611, |peer| {
+        while peer.request()?.is_some() {
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        }
+        Ok(())
+    })?;
+    let api = cluster(9611)?;
+    let agent = watch_in(&world.bed, Plane::Nginx, &api)?;
+    let at = edge.at(PORT);
+    let ask = |path: &str| {
+        wait::holds("an answer", VERDICT, || {
+            let client = https::open(&world.bed, at);
+            let answer = client.and_then(|mut client| client.get(path));
+            answer.is_ok_and(|answer| answer.status == Some(200))
+        })
+    };
+    ask("/first")?;
+    agent.metric("a backend that has answered", |page| {
+        page.count(
+            "ingress_trace_upstream_exchanges_total",
+            &[("backend_service", "cart")],
+        ) > 0
+    })?;
+    for number in 0..4 {
+        edge.signal(libc::SIGHUP);
+        pause(300);
+        for client in 0..6 {
+            ask(&format!("/stapled-{number}-{client}"))?;
+        }
+    }
+    agent.metric("responders asked in vain", |page| page.count(OWN, &[]) >= 4)?;
     silent(&world.others(agent)?);
     Ok(())
 }

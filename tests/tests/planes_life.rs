@@ -54,6 +54,11 @@ fn what_is_not_an_upstream_is_never_told() -> Result<()> {
             })
         })?;
         probes(&life)?;
+        let own = life
+            .agent
+            .metrics()?
+            .count("ingress_trace_own_failures_total", &[]);
+        eprintln!("{:?}: {own} known by the cluster to be its own", life.plane);
         life.finish(differences)
     })
 }
@@ -135,33 +140,32 @@ fn reload(own: &mut Own, bed: &Bed, plane: Plane, fine: &[SocketAddr]) -> Result
 
 #[test]
 fn endpoints_that_come_and_go_properly_and_reloads() -> Result<()> {
-    all(false, |life, differences| {
+    all(false, |mut life, differences| {
         let Life {
-            mut own,
-            mut backends,
-            agent,
+            own,
+            backends,
             plane,
             bed,
-            busy,
-        } = life;
+            ..
+        } = &mut life;
         let second = SocketAddr::new(Host::SecondProxy.v4(), 9700);
         let http = "server { listen 9700; location / { return 200 'second'; } }";
-        let mut pod = Edge::start_on(&bed, Host::SecondProxy, "", http)?;
+        let mut pod = Edge::start_on(bed, Host::SecondProxy, "", http)?;
         let seen = |pod: &Edge| pod.log().map_or(0, |log| log.len());
         let asks = |client, number| {
             let path = format!("/on-{client}-{number}");
             // A process on its way out closes connections that have just come.
-            ask(&bed, &path).or_else(|_| ask(&bed, &path))
+            ask(bed, &path).or_else(|_| ask(bed, &path))
         };
         meanwhile(2, asks, || {
             for _ in 0..2 {
                 let before = seen(&pod);
-                reload(&mut own, &bed, plane, &[B::Ok.endpoint(), second])?;
+                reload(own, bed, *plane, &[B::Ok.endpoint(), second])?;
                 // A check of Traefik or HAProxy is one of them.
                 wait::holds("requests at the new endpoint", VERDICT, || {
                     seen(&pod) > before + 20
                 })?;
-                reload(&mut own, &bed, plane, &[B::Ok.endpoint()])?;
+                reload(own, bed, *plane, &[B::Ok.endpoint()])?;
                 // All go to the first one, over and over.
                 wait::holds("no request at the old endpoint", VERDICT, || {
                     let (there, here) = (seen(&pod), backends.requests(B::Ok).unwrap_or(0));
@@ -175,14 +179,6 @@ fn endpoints_that_come_and_go_properly_and_reloads() -> Result<()> {
             pod.signal(libc::SIGQUIT);
             Ok(())
         })?;
-        let life = Life {
-            own,
-            backends,
-            agent,
-            plane,
-            busy,
-            bed,
-        };
         life.finish(differences)
     })
 }

@@ -4,10 +4,7 @@ use core::hint::cold_path;
 
 use super::detect::stream;
 use crate::{conn::Conn, emit::Moment, outcome, payload::Packet, sock::Tcp};
-use ingress_trace_common::{
-    aggregate::counted,
-    sample::{kind, phase, proto},
-};
+use ingress_trace_common::sample::{kind, phase, proto};
 
 /// Data of a backend that is no response: true when there is nothing more to it.
 #[inline(always)]
@@ -62,11 +59,9 @@ fn end_stream(conn: &mut Conn) {
     }
 }
 
-/// A request begins on a leg whose responses cannot be read: counted, so that no error of this time
-/// is told to have had no upstream; the stream that it is, is kept.
+/// A request begins on a leg whose responses cannot be read: the stream that it is, is kept.
 #[inline(always)]
 pub(super) fn unread_request(conn: &mut Conn, packet: &Packet, skip: u32) {
-    crate::count::count(conn, counted::UNREAD, 0, 0);
     if conn.proto == proto::HTTP2 {
         conn.tail = stream(packet, skip, 1) as u64;
     }

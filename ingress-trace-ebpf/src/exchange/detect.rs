@@ -3,9 +3,8 @@
 use core::hint::cold_path;
 
 use super::request::{NO_START, first};
-use crate::{conn::Conn, count::count, payload::Packet};
+use crate::{conn::Conn, payload::Packet, unreadable};
 use ingress_trace_common::{
-    aggregate::counted,
     http::{REQUEST_KEPT, is_request, proxy_header},
     sample::{flag, phase, proto},
 };
@@ -41,11 +40,13 @@ pub(super) fn detect(conn: &mut Conn, packet: &Packet, skip: u32) -> u32 {
     }
     if (bytes[0] == 0x16 || (conn.has(flag::ADOPTED) && bytes[0] == 0x17)) && bytes[1] == 3 {
         conn.proto = proto::TLS;
+        unreadable::sent(conn, packet);
         if conn.upstream() && !conn.has(flag::ADOPTED) {
             begin_handshake(conn, packet);
         }
     } else if bytes == *b"PRI " {
         conn.proto = proto::HTTP2;
+        unreadable::sent(conn, packet);
         if http2_request(packet, skip) {
             return skip;
         }
@@ -62,7 +63,6 @@ pub(super) fn begin_handshake(conn: &mut Conn, packet: &Packet) {
     conn.phase = phase::REQUEST;
     conn.request_time = packet.time();
     conn.request_bytes = conn.request_end.wrapping_sub(conn.request_start) as u64;
-    count(conn, counted::UNREAD, 0, 0);
 }
 
 /// Smallest TLS record that can carry a request; alerts (close_notify) and frames of HTTP/2 that

@@ -11,6 +11,7 @@ use crate::{
     link,
     payload::Packet,
     sock::Tcp,
+    unreadable,
 };
 use ingress_trace_common::{
     http::{REQUEST_KEPT, framing, is_request},
@@ -20,6 +21,7 @@ use ingress_trace_common::{
 /// A data packet in the request's direction.
 #[inline(always)]
 pub fn request_data(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
+    unreadable::sent(conn, packet);
     let fresh = after(packet.end(), conn.request_end);
     let old_end = conn.request_end;
     // The head of a request may come late, when segments were reordered.

@@ -9,7 +9,7 @@ use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 
 use super::index::owned::Owned;
-use super::index::{Index, PodThen};
+use super::index::{Index, PodThen, Way};
 use super::link::Link;
 use super::object::Name;
 use super::stats::Report;
@@ -142,6 +142,18 @@ impl View {
         self.index
             .labels(backend)
             .map(|label| label.service.clone())
+    }
+
+    /// Whether routes lead to what owned an address.
+    pub fn way(&self, owned: &Owned, address: SocketAddr) -> Way {
+        self.index.way(owned, address.ip())
+    }
+
+    /// Whether routes lead to what these addresses are now.
+    pub fn ways(&self, addresses: impl Iterator<Item = SocketAddr>) -> Vec<Way> {
+        let now = Timestamp::now();
+        let way = |address| self.way(&self.index.whose(address, now, None), address);
+        addresses.map(way).collect()
     }
 
     /// How old the cluster's state is, where it is not up to date: since the oldest word of what is

@@ -17,8 +17,10 @@ pub use matcher::Matcher;
 
 use ingress_trace_common::sample::flag;
 
-use crate::event::Event;
+use crate::cause::taxonomy::Protocol;
+use crate::event::{Event, Leg};
 use crate::finding::Request;
+use crate::profiles::Chain;
 
 /// What became of the client's request after an attempt had failed.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +57,23 @@ impl Flow {
             _ => None,
         };
         client.or(self.failure.request.as_ref())
+    }
+
+    /// Whether a client was seen to wait for it: it got an error or was cut and that could be read, or
+    /// had asked before and was the very next that its thread turned to. Else only times speak for it.
+    pub fn proven(&self, chain: Chain) -> bool {
+        if self.failure.leg == Leg::Downstream {
+            return true;
+        }
+        let (Ending::Answered(client) | Ending::Cut(client)) = &self.ending else {
+            return false;
+        };
+        let readable = client.protocol == Some(Protocol::Http1);
+        let failed = matches!(self.ending, Ending::Cut(_)) || client.status >= Some(500);
+        // A handshake asks for nothing.
+        let asked = client.request_time.is_some() && client.request_time < self.failure.began();
+        let next = asked || client.flags.any(flag::ADOPTED);
+        readable && failed || chain == Chain::Adjacent && !readable && next
     }
 }
 
@@ -96,4 +115,53 @@ fn in_words(flow: &Flow) -> String {
         Ending::Unknown => "unknown".to_owned(),
     };
     format!("{}: {ending}", flow.failure.exchange.cookie)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::example::{MS, down, refused};
+    use crate::event::{Flags, Kind};
+
+    /// A failed connect of 100 ms, and bytes for a client that had asked then.
+    fn bytes(request_time: Option<u64>, flags: u16) -> Flow {
+        let client = Event {
+            protocol: Some(Protocol::Tls),
+            status: None,
+            request_time,
+            flags: Flags(flags),
+            ..down(9, Kind::DownWrite, 101 * MS)
+        };
+        Flow {
+            failure: refused(1, 100 * MS),
+            ending: Ending::Answered(Box::new(client)),
+        }
+    }
+
+    #[test]
+    fn only_a_client_that_had_asked_before_proves_what_a_thread_does_next() {
+        let proven = |request_time, flags| bytes(request_time, flags).proven(Chain::Adjacent);
+        assert!(proven(Some(MS), 0) && proven(None, flag::ADOPTED));
+        assert!(!proven(Some(101 * MS), 0), "it asked later");
+        assert!(!proven(None, 0), "it has not asked");
+        assert!(
+            !bytes(Some(MS), 0).proven(Chain::Pool),
+            "others are served in between"
+        );
+    }
+
+    #[test]
+    fn an_error_that_was_read_proves_a_client_and_a_success_does_not() {
+        let proven = |ending| {
+            let failure = refused(1, 100 * MS);
+            Flow { failure, ending }.proven(Chain::Process)
+        };
+        let answer = |status| {
+            let answer = down(9, Kind::Response, 101 * MS);
+            let status = Some(status);
+            Ending::Answered(Box::new(Event { status, ..answer }))
+        };
+        assert!(proven(answer(502)) && !proven(answer(200)));
+        assert!(!proven(Ending::Unknown) && !proven(Ending::Retried(Some(200))));
+    }
 }

@@ -143,7 +143,7 @@ fn overflow(
     let cpus = nr_cpus()
         .map_err(|(_, error)| error)
         .context("failed to count the CPUs")?;
-    for what in counted::UNREAD..=counted::ABORT {
+    for what in counted::EXCHANGE..=counted::ABORT {
         let key = Key {
             cgroup: 0,
             address: [0; 16],

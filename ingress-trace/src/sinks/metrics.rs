@@ -9,7 +9,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::series::{self, Metric};
-use crate::cause::taxonomy::{Cause, Visible};
+use crate::cause::taxonomy::{Cause, Controller, Visible};
 use crate::cluster::object::Name;
 use crate::cluster::stats::Report;
 use crate::counts::{self, Counts, Labels};
@@ -123,6 +123,7 @@ pub struct Metrics {
     registry: Registry,
     state: Mutex<State>,
     lost: IntCounterVec,
+    own: IntCounterVec,
     hooks: IntGaugeVec,
     pods: IntGauge,
 }
@@ -143,6 +144,7 @@ impl Metrics {
             registry: Registry::new(),
             state: Mutex::default(),
             lost: IntCounterVec::new(opts(&series::LOST), series::LOST.labels).expect(VALID),
+            own: IntCounterVec::new(opts(&series::OWN), series::OWN.labels).expect(VALID),
             hooks: IntGaugeVec::new(opts(&series::HOOK), series::HOOK.labels).expect(VALID),
             pods: IntGauge::with_opts(opts(&series::PODS)).expect(VALID),
         };
@@ -153,6 +155,7 @@ impl Metrics {
         }
         metrics.register(build);
         metrics.register(metrics.lost.clone());
+        metrics.register(metrics.own.clone());
         metrics.register(metrics.hooks.clone());
         metrics.register(metrics.pods.clone());
         metrics.register(ProcessCollector::for_self());
@@ -168,6 +171,11 @@ impl Metrics {
             }
             *state.failures.entry(failure).or_default() += 1;
         }
+    }
+
+    /// Counts a failure that is taken for the controller's own.
+    pub fn own(&self, controller: Controller) {
+        self.own.with_label_values(&[controller.word()]).inc();
     }
 
     /// Adds `more` losses.

@@ -96,6 +96,14 @@ fn filled() -> Metrics {
 }
 
 #[test]
+fn what_is_the_controllers_own_is_counted_apart() {
+    let metrics = Metrics::new();
+    metrics.own(Controller::Envoy);
+    let own = "ingress_trace_own_failures_total{controller=\"envoy\"} 1\n";
+    assert!(text(&metrics).contains(own));
+}
+
+#[test]
 fn every_metric_of_the_contract_is_told() {
     let metrics = filled();
     expect![[r##"

@@ -103,6 +103,14 @@ pub const ABORTS: Metric = Metric {
     kind: Kind::Counter,
     labels: &["controller"],
 };
+/// What was no client's.
+pub const OWN: Metric = Metric {
+    name: "ingress_trace_own_failures_total",
+    help: "Failed connections that were taken for the controller's own, by what the cluster says of \
+           where they went, and are told nowhere else",
+    kind: Kind::Counter,
+    labels: &["controller"],
+};
 /// Downstream responses.
 pub const RESPONSES: Metric = Metric {
     name: "ingress_trace_responses_total",
@@ -207,7 +215,9 @@ pub const COUNTED: [&Metric; 13] = [
 
 /// All metrics of the contract, in its order.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    COUNTED.into_iter().chain([&LOST, &BUILD, &HOOK, &PODS])
+    COUNTED
+        .into_iter()
+        .chain([&OWN, &LOST, &BUILD, &HOOK, &PODS])
 }
 
 /// What makes the family of a metric.

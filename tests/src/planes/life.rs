@@ -3,15 +3,18 @@
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 
 use super::own::{Own, PORT, TLS_PORT, at};
-use super::{Plane, checks, each, watch};
+use super::{Plane, checks, each, watch, watch_in};
 use crate::agent::{Agent, Finding, VERDICT};
 use crate::backends::{Backends, Behavior as B};
 use crate::bed::Bed;
 use crate::expect::Differences;
+use crate::fake_api::FakeApi;
 use crate::nginx::unreachable_endpoints;
-use crate::{client as plain, h2, https, wait};
+use crate::objects::{self, Endpoint};
+use crate::{client as plain, h2, https, shop, wait};
 
 /// A request for an endpoint that refuses, and the beginning of others.
 const MARKER: &str = "/refused/marker";
@@ -28,6 +31,8 @@ pub struct Life {
     pub plane: Plane,
     /// Whether it has checks, a control plane, an authority and traces.
     pub busy: bool,
+    /// The cluster that it is in, where the agent knows it.
+    pub api: Option<FakeApi>,
     // Last: it is dropped after what lives in it.
     /// The hosts.
     pub bed: Bed,
@@ -44,7 +49,11 @@ impl Life {
         let bed = Bed::new()?;
         let backends = Backends::start(&bed)?;
         unreachable_endpoints(&bed)?;
-        let agent = watch(&bed, plane)?;
+        let api = busy.then(cluster).transpose()?;
+        let agent = match &api {
+            Some(api) => watch_in(&bed, plane, api)?,
+            None => watch(&bed, plane)?,
+        };
         let own = Own::start_with(
             &bed,
             plane,
@@ -61,6 +70,7 @@ impl Life {
             agent,
             plane,
             busy,
+            api,
             bed,
         })
     }
@@ -88,17 +98,36 @@ impl Life {
     }
 }
 
-/// Traces that Envoy sends from the threads which serve clients, and the first connects of Traefik's
-/// and Caddy's checks that fail beside a client's success: see the known limits in ARCHITECTURE.md.
-/// What they are taken for is another client's then.
+/// The Service of what the data plane asks for itself; no route leads there.
+const TRACES: &str = "traces";
+
+/// All backends with a route, and the Service of traces, control plane and authority without one.
+fn cluster() -> Result<FakeApi> {
+    let (api, gone) = (shop::api()?, checks::gone());
+    let port = [("http", gone.port())];
+    let endpoint = Endpoint::ready(gone.ip(), "backend-0");
+    api.apply_all([
+        objects::service(
+            shop::NAME,
+            TRACES,
+            None,
+            &[("http", 80, json!(gone.port()))],
+        ),
+        objects::slice(shop::NAME, TRACES, &port, &[endpoint]),
+    ])?;
+    Ok(api)
+}
+
+/// The first connects of Traefik's and Caddy's checks that fail beside a client's success: see the known
+/// limits in ARCHITECTURE.md. What they are taken for is another client's then.
 fn unlearnt(plane: Plane, alarm: &Finding) -> bool {
-    let port = f64::from(checks::gone().port());
-    let traces = alarm.number("/backend/port") == Some(port);
     let visible = alarm.text("/client_visible");
     match plane {
-        Plane::Nginx | Plane::Haproxy => false,
-        Plane::Envoy => traces || visible != "yes",
-        Plane::Traefik | Plane::Caddy => visible == "no" && alarm.text("/phase") == "connect",
+        Plane::Nginx | Plane::Haproxy | Plane::Envoy => false,
+        Plane::Traefik | Plane::Caddy => {
+            let own = alarm.text("/backend/service") == TRACES;
+            !own && visible == "no" && alarm.text("/phase") == "connect"
+        }
     }
 }
 

@@ -31,6 +31,9 @@ pub mod quiet;
 mod traefik;
 pub mod upstream_cases;
 pub mod upstreams;
+mod watch;
+
+pub use watch::{watch, watch_in};
 
 /// A data plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -445,19 +448,6 @@ fn write(folder: &Path, name: &str, text: &impl ToString) -> Result<()> {
 
 /// A request for an endpoint that refuses.
 const MARKER: &str = "/refused/marker";
-
-/// Starts an agent on the ingress pod, which is this data plane.
-pub fn watch(bed: &Bed, plane: Plane) -> Result<agent::Agent> {
-    let cgroup = bed.cgroup(Host::Proxy).display().to_string();
-    let target = [
-        "--no-kube",
-        "--controller",
-        plane.word(),
-        "--cgroup",
-        &cgroup,
-    ];
-    agent::Agent::start_with(bed.folder(), &target)
-}
 
 /// A bed with this data plane as its ingress.
 pub struct World {

@@ -11,6 +11,7 @@ mod seats;
 mod services;
 mod store;
 mod timeline;
+mod ways;
 mod whose;
 
 use std::collections::hash_map::Entry;
@@ -32,6 +33,7 @@ pub use self::seats::Health;
 pub use self::services::{DeadRoute, Numbers, PortThen, ServiceThen};
 pub use self::store::MOST_PAST;
 pub use self::timeline::{MOST_VERSIONS, Since, Standing};
+pub use self::ways::Way;
 
 /// Most pods of other nodes that are kept; beyond it those leave that were fetched first.
 pub const MOST_FETCHED: usize = 2_048;

@@ -117,6 +117,11 @@ impl Seats {
             .map(|(name, _)| name)
     }
 
+    /// All addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.slices.values().flatten().map(|seat| seat.address)
+    }
+
     /// Who has had an address, slice by slice.
     pub fn of_address(&self, address: IpAddr) -> impl Iterator<Item = &Timeline<Tenant>> {
         let slices = self.by_address.get(&address).iter();
