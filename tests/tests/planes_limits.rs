@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -11,12 +13,13 @@ use tests::agent::{Agent, Finding, VERDICT};
 use tests::backends::{Backends, Behavior as B};
 use tests::bed::Bed;
 use tests::client::{self as plain, request};
-use tests::edge::serve;
+use tests::edge::{pause, serve};
 use tests::expect::Differences;
-use tests::planes::limits::{self, DOWN, FRESH, FULL, POLICY, SCRIPT, SCRIPT_PORT};
+use tests::planes::limits::{self, DOWN, FRESH, FULL, MOST, POLICY, SCRIPT, SCRIPT_PORT, SECURE};
 use tests::planes::own::{Own, PORT, TLS_PORT, at};
 use tests::planes::{Plane, each, watch};
-use tests::{h2, https, wait};
+use tests::response::Answer;
+use tests::{h2, https, secure, wait};
 
 /// A data plane whose limits are narrow.
 struct Narrow {
@@ -33,6 +36,7 @@ impl Narrow {
     fn new(plane: Plane, often: bool) -> Result<Self> {
         let bed = Bed::new()?;
         let backends = Backends::start(&bed)?;
+        secure::serve(&bed)?;
         let own = Own::start(&bed, plane, &limits::files(plane, often))?;
         let get = |path: &str| plain::get(&bed, at(PORT), path);
         wait::holds("requests relayed", VERDICT, || {
@@ -70,28 +74,49 @@ impl Narrow {
         told.map(drop)
     }
 
-    /// Holds as many requests as [`FULL`] allows while `work` is done.
-    fn held(&mut self, work: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
-        let path = request("GET", "/full/held", "");
+    /// Holds as many requests as a limit allows while `during` is done.
+    fn held(&mut self, word: &str, during: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let path = request("GET", &format!("/{word}/held"), "");
         let mut clear = plain::Connection::open(&self.bed, at(PORT))?;
         let mut encrypted = https::open(&self.bed, at(TLS_PORT))?;
-        let most = match self.plane {
+        let (sent, reach) = match (self.plane, word) {
             // It allows none at all: even the first one must wait for its connection.
-            Plane::Envoy => 0,
+            (Plane::Envoy, FULL) => (0, 0),
             // It counts for each entry point.
-            Plane::Traefik => 2,
-            _ => 1,
+            (Plane::Traefik, _) => (2, 2),
+            // The second one has the queue for itself.
+            (Plane::Haproxy, MOST) => (2, 1),
+            _ => (1, 1),
         };
-        if most > 0 {
+        let before = self.backends.requests(B::Hang)?;
+        if sent > 0 {
             clear.send(path.as_bytes())?;
         }
-        if most > 1 {
+        if sent > reach {
+            pause(100);
+        }
+        if sent > 1 {
             encrypted.send(path.as_bytes())?;
         }
         wait::holds("the requests that are held", VERDICT, || {
-            self.backends.requests(B::Hang).is_ok_and(|now| now == most)
+            let held = before + reach;
+            self.backends.requests(B::Hang).is_ok_and(|now| now == held)
         })?;
-        work(self)
+        if sent > reach {
+            pause(100);
+        }
+        during(self)
+    }
+
+    /// Lets requests fail until the circuit breaker of each entry point is open.
+    fn opened(&self) -> Result<()> {
+        let path = format!("/{MOST}/opens");
+        wait::holds("an open circuit breaker", VERDICT, || {
+            let clear = plain::get(&self.bed, at(PORT), &path);
+            let encrypted = https::open(&self.bed, at(TLS_PORT)).and_then(|mut one| one.get(&path));
+            let open = |got: Result<Answer>| got.is_ok_and(|got| got.status == Some(503));
+            open(clear) & open(encrypted)
+        })
     }
 
     /// One request of each kind of client for each of these paths; all must get this.
@@ -130,10 +155,18 @@ fn limited(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
             asked.push((word, status, times));
         }
     }
-    if let Some(status) = limits::status(plane, FULL) {
-        narrow.held(|narrow| narrow.ask(FULL, status, HELD))?;
+    for word in [FULL, MOST] {
+        let Some(status) = limits::status(plane, word) else {
+            continue;
+        };
+        if (plane, word) == (Plane::Traefik, MOST) {
+            narrow.opened()?;
+            narrow.ask(word, status, HELD)?;
+        } else {
+            narrow.held(word, |narrow| narrow.ask(word, status, HELD))?;
+        }
         if status != 429 {
-            asked.push((FULL, status, HELD));
+            asked.push((word, status, HELD));
         }
     }
     let marker = "/down/marker";
@@ -142,7 +175,12 @@ fn limited(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
         .agent
         .finding("the marker", |one| one.path() == marker)?;
     let mut findings = narrow.agent.stop()?;
-    findings.retain(|one| !one.path().starts_with(marker) && one.text("/outcome") != "slow");
+    let opens = |one: &Finding| {
+        let broken = one.number("/backend/port") == Some(limits::broken().port().into());
+        broken || one.path() == format!("/{MOST}/opens")
+    };
+    findings.retain(|one| !one.path().starts_with(marker) && !opens(one));
+    findings.retain(|one| one.text("/outcome") != "slow");
     let mut differences = differences.lock().expect("no thread panics with it");
     for (word, status, times) in asked {
         for number in 0..times {
@@ -176,7 +214,69 @@ fn all(
 
 #[test]
 fn errors_without_an_attempt_are_told_as_that() -> Result<()> {
-    all(3 * (2 * TIMES + HELD), limited)
+    all(3 * (2 * TIMES + 2 * HELD), limited)
+}
+
+/// How far apart the requests of a client are whose backend is spoken to over TLS, and such clients.
+const BESIDE: (u64, usize) = (10, 2);
+
+/// Errors of the data plane's own beside constant requests that go to a backend over TLS.
+fn beside(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
+    let mut narrow = Narrow::new(plane, true)?;
+    narrow.learnt()?;
+    let word = if plane == Plane::Traefik {
+        DOWN
+    } else {
+        POLICY
+    };
+    let status = limits::status(plane, word).context("a status")?;
+    let done = AtomicBool::new(false);
+    let (bed, asked) = (&narrow.bed, AtomicUsize::new(0));
+    let encrypted = |client: usize| {
+        while !done.load(Ordering::Relaxed) {
+            let path = format!("/{SECURE}/{client}");
+            let got = plain::get(bed, at(PORT), &path)?;
+            ensure!(got.status == Some(200), "{path}: {got:?}");
+            asked.fetch_add(1, Ordering::Relaxed);
+            pause(BESIDE.0);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..BESIDE.1)
+            .map(|client| scope.spawn(move || encrypted(client)))
+            .collect();
+        let told = (0..TIMES).try_for_each(|number| {
+            let path = format!("/{word}/plain-{number}");
+            let got = plain::get(bed, at(PORT), &path)?;
+            ensure!(got.status == Some(status), "{path}: {got:?}");
+            pause(30);
+            Ok(())
+        });
+        done.store(true, Ordering::Relaxed);
+        let clients = clients.into_iter().try_for_each(wait::joined);
+        told.and(clients)
+    })?;
+    let findings = narrow.agent.stop()?;
+    let fits = |one: &&Finding| one.path().starts_with(&format!("/{word}/plain-"));
+    let told = findings.iter().filter(fits).count();
+    let asked = asked.into_inner();
+    eprintln!("{plane:?}: {told} of {TIMES} told beside {asked} requests over TLS");
+    let mut differences = differences.lock().expect("no thread panics with it");
+    // What was sent over TLS in between by chance may have been asked for by the same client.
+    differences.check(told >= TIMES as usize / 2, || {
+        format!("{plane:?}: {told} of {TIMES} told beside {asked} requests over TLS")
+    });
+    for finding in findings {
+        let right = finding.text("/outcome") == "no_upstream" && !finding.path().contains(SECURE);
+        differences.check(right, || format!("{plane:?} told: {}", finding.0));
+    }
+    Ok(())
+}
+
+#[test]
+fn errors_without_an_attempt_are_told_beside_backends_that_cannot_be_read() -> Result<()> {
+    all(TIMES, beside)
 }
 
 /// Sets how many descriptors a process may have open.

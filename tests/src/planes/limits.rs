@@ -10,6 +10,7 @@ use super::own::{PORT, TLS_PORT};
 use super::{Plane, envoy, traefik};
 use crate::backends::Behavior as B;
 use crate::bed::Host;
+use crate::secure::Secure;
 
 /// Endpoints that active checks (nginx: failures) have taken out.
 pub const DOWN: &str = "down";
@@ -17,6 +18,11 @@ pub const DOWN: &str = "down";
 pub const FULL: &str = "full";
 /// Refused by the configuration itself.
 pub const POLICY: &str = "policy";
+/// A limit of another kind than [`FULL`]'s: HAProxy's `maxqueue`, Envoy's `max_requests`, Traefik's
+/// circuit breaker in front of an endpoint that refuses.
+pub const MOST: &str = "most";
+/// A healthy endpoint that is spoken to over TLS.
+pub const SECURE: &str = "secure";
 /// A healthy endpoint that was not asked before.
 pub const FRESH: &str = "fresh";
 
@@ -24,6 +30,11 @@ pub const FRESH: &str = "fresh";
 pub const SCRIPT: &str = "script";
 /// Its port on the backend host.
 pub const SCRIPT_PORT: u16 = 9620;
+
+/// Nobody listens there: what opens Traefik's circuit breaker.
+pub fn broken() -> SocketAddr {
+    SocketAddr::new(Host::Backend.v4(), 8979)
+}
 
 fn script() -> SocketAddr {
     SocketAddr::new(Host::Backend.v4(), SCRIPT_PORT)
@@ -37,7 +48,7 @@ pub fn status(plane: Plane, word: &str) -> Option<u16> {
         // No failure by the contract.
         (Plane::Traefik, FULL) => Some(429),
         // Neither has one that answers 503.
-        (Plane::Traefik, POLICY) => None,
+        (Plane::Traefik, POLICY) | (Plane::Nginx | Plane::Caddy, MOST) => None,
         _ => Some(503),
     }
 }
@@ -81,7 +92,7 @@ pub fn files(plane: Plane, often: bool) -> Vec<(&'static str, String)> {
 
 fn nginx() -> String {
     let (ok, fresh, held) = (B::Ok.endpoint(), B::Chunked.endpoint(), B::Hang.endpoint());
-    let script = script();
+    let (script, secure) = (script(), Secure::Ok.endpoint());
     // A single server is never taken out.
     let (one, two) = (gone(), B::ResetRequest.endpoint());
     format!(
@@ -99,6 +110,8 @@ fn nginx() -> String {
          location /{DOWN}/ {{ proxy_pass http://down; }}\n\
          location /{FULL}/ {{ limit_conn all 1; proxy_pass http://{held}; }}\n\
          location /{FRESH}/ {{ proxy_pass http://{fresh}; }}\n\
+         location /{SECURE}/ {{ proxy_pass https://{secure}; proxy_ssl_server_name on;\n\
+         proxy_ssl_name shop.example; proxy_ssl_protocols TLSv1.2 TLSv1.3; }}\n\
          location /{SCRIPT}/ {{ proxy_pass http://{script}; proxy_set_header Upgrade $http_upgrade;\n\
          proxy_set_header Connection upgrade; }}\n\
          location /{POLICY}/ {{ return 503; }} }} }}\n"
@@ -107,19 +120,22 @@ fn nginx() -> String {
 
 fn haproxy(every: u32) -> String {
     let (ok, fresh, held) = (B::Ok.endpoint(), B::Chunked.endpoint(), B::Hang.endpoint());
-    let ([closed, unwell], script) = (down(), script());
+    let ([closed, unwell], script, secure) = (down(), script(), Secure::Ok.endpoint());
     format!(
         "global\nnbthread 2\nmaxconn 500\nssl-default-bind-options ssl-min-ver TLSv1.3\n\
          defaults\nmode http\ntimeout client 30s\ntimeout connect 1s\ntimeout server 10s\n\
          timeout queue 400ms\ntimeout check 300ms\nretries 0\n\
          frontend clients\nbind :{PORT}\nbind :{TLS_PORT} ssl crt both.pem alpn h2,http/1.1\n\
          http-request deny deny_status 503 if {{ path_beg /{POLICY}/ }}\n\
-         use_backend %[path,field(2,/)] if {{ path_beg /{DOWN}/ /{FULL}/ /{FRESH}/ /{SCRIPT}/ }}\n\
+         use_backend %[path,field(2,/)] if {{ path_beg /{DOWN}/ /{FULL}/ /{MOST}/ /{SECURE}/ /{FRESH}/ /{SCRIPT}/ }}\n\
          default_backend fine\n\
          backend fine\nserver s {ok}\n\
          backend {FRESH}\nserver s {fresh}\n\
          backend {SCRIPT}\nserver s {script}\n\
          backend {FULL}\nserver s {held} maxconn 1\n\
+         backend {MOST}\ntimeout queue 30s\nuse-server s if TRUE\n\
+         server s {held} maxconn 1 maxqueue 1\n\
+         backend {SECURE}\nserver s {secure} ssl verify none sni str(shop.example)\n\
          backend {DOWN}\noption httpchk GET {CHECK}\ndefault-server check inter {every}ms fall 1\n\
          server s0 {closed}\nserver s1 {unwell}\n"
     )
@@ -132,6 +148,17 @@ fn envoy_main(every: u32) -> Value {
     full["circuit_breakers"] = json!({"thresholds": [
         {"max_connections": 1, "max_pending_requests": 0},
     ]});
+    let mut most = envoy_cluster(MOST, &[B::Hang.endpoint()]);
+    most["circuit_breakers"] = json!({"thresholds": [{"max_requests": 1}]});
+    let mut secure = envoy_cluster(SECURE, &[Secure::Ok.endpoint()]);
+    secure["transport_socket"] = json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": format!("{API}extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
+            "sni": "shop.example",
+            "common_tls_context": {"tls_params": {"tls_maximum_protocol_version": "TLSv1_3"}},
+        },
+    });
     let mut down = envoy_cluster(DOWN, &down());
     down["common_lb_config"] = json!({"healthy_panic_threshold": {"value": 0}});
     down["health_checks"] = json!([{
@@ -144,6 +171,8 @@ fn envoy_main(every: u32) -> Value {
         envoy_cluster(FRESH, &[B::Chunked.endpoint()]),
         envoy_cluster(SCRIPT, &[script()]),
         full,
+        most,
+        secure,
         down,
     ];
     json!({
@@ -159,6 +188,8 @@ fn listener(port: u16, encrypted: bool) -> Value {
     let table = [
         to("/down/", DOWN),
         to("/full/", FULL),
+        to("/most/", MOST),
+        to("/secure/", SECURE),
         to("/fresh/", FRESH),
         to("/script/", SCRIPT),
         // A cluster that is not there.
@@ -196,20 +227,26 @@ fn traefik_routes(every: u32) -> Value {
         ("", "fine"),
         ("down/", DOWN),
         ("full/", FULL),
+        ("most/", MOST),
+        ("secure/", SECURE),
         ("fresh/", FRESH),
         ("script/", SCRIPT),
     ] {
         let mut router = json!({
             "rule": format!("PathPrefix(`/{word}`)"), "entryPoints": ["clients"], "service": service,
         });
-        if service == FULL {
-            router["middlewares"] = json!(["one"]);
+        if service == FULL || service == MOST {
+            router["middlewares"] = json!([service]);
         }
         routers[service] = router.clone();
         router["entryPoints"] = json!(["encrypted"]);
         router["tls"] = json!({});
         routers[format!("{service}-tls")] = router;
     }
+    let secure = json!({"loadBalancer": {
+        "serversTransport": SECURE,
+        "servers": [{"url": format!("https://{}", Secure::Ok.endpoint())}],
+    }});
     let pair = json!({"certFile": "cert.pem", "keyFile": "key.pem"});
     json!({
         "http": {
@@ -217,10 +254,16 @@ fn traefik_routes(every: u32) -> Value {
             "services": {
                 "fine": service(&[B::Ok.endpoint()]), FULL: service(&[B::Hang.endpoint()]),
                 FRESH: service(&[B::Chunked.endpoint()]), DOWN: down, SCRIPT: service(&[script()]),
+                MOST: service(&[broken()]), SECURE: secure,
             },
-            "middlewares": {"one": {"inFlightReq": {
-                "amount": 1, "sourceCriterion": {"requestHost": true},
-            }}},
+            "serversTransports": {SECURE: {"insecureSkipVerify": true, "serverName": "shop.example"}},
+            "middlewares": {
+                FULL: {"inFlightReq": {"amount": 1, "sourceCriterion": {"requestHost": true}}},
+                MOST: {"circuitBreaker": {
+                    "expression": "NetworkErrorRatio() > 0.5", "checkPeriod": "100ms",
+                    "fallbackDuration": "60s", "recoveryDuration": "60s",
+                }},
+            },
         },
         "tls": {"stores": {"default": {"defaultCertificate": pair}}},
     })
@@ -234,10 +277,15 @@ fn caddy(every: u32) -> Value {
     unwell["health_checks"] = json!({"active": {
         "uri": CHECK, "interval": milliseconds(every), "timeout": "300ms", "expect_status": 200,
     }});
+    let mut secure = proxy(json!([dial(Secure::Ok.endpoint())]));
+    secure["transport"] = json!({
+        "protocol": "http", "tls": {"insecure_skip_verify": true, "server_name": "shop.example"},
+    });
     let one = json!([{"dial": B::Hang.endpoint().to_string(), "max_requests": 1}]);
     let routes = [
         matched(DOWN, unwell),
         matched(FULL, proxy(one)),
+        matched(SECURE, secure),
         matched(FRESH, proxy(json!([dial(B::Chunked.endpoint())]))),
         matched(SCRIPT, proxy(json!([dial(script())]))),
         matched(
