@@ -17,7 +17,7 @@ const WIDTH: usize = 100;
 /// Why a Kubernetes Ingress answers 502, 503 or 504, from kernel facts
 #[derive(Debug, Parser)]
 #[command(name = "ingress-trace", version, max_term_width = WIDTH)]
-#[command(after_help = "Needs root, and a kernel with BTF and cgroup v2.")]
+#[command(after_help = "run and watch need root, and a kernel with BTF and cgroup v2.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -34,6 +34,18 @@ pub enum Command {
     Run(Run),
     /// Show findings as they come, and a breakdown by cause at the end
     Watch(Watch),
+    /// Explain a cause, or all: what it means, what speaks for it, what to do about it
+    Explain(Explain),
+}
+
+/// `ingress-trace explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Which cause, such as pod_terminating [default: all]
+    pub cause: Option<String>,
+    /// How it is written to stdout
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Output,
 }
 
 /// `ingress-trace run`. Its own options come first, or the help would put them under a heading of
@@ -142,7 +154,7 @@ impl Cli {
     /// The level to log at where RUST_LOG is not set: a person at `watch` sees warnings only.
     pub fn log_level(&self) -> tracing::Level {
         match (self.verbose, &self.command) {
-            (0, Command::Watch(_)) => tracing::Level::WARN,
+            (0, Command::Watch(_) | Command::Explain(_)) => tracing::Level::WARN,
             (0, Command::Run(_)) => tracing::Level::INFO,
             (1, _) => tracing::Level::DEBUG,
             (2.., _) => tracing::Level::TRACE,
@@ -254,14 +266,14 @@ mod tests {
     fn run(line: &str) -> Run {
         match parse(line).expect("a right line").command {
             Command::Run(run) => run,
-            Command::Watch(_) => panic!("not run: {line}"),
+            Command::Watch(_) | Command::Explain(_) => panic!("not run: {line}"),
         }
     }
 
     fn watch(line: &str) -> Watch {
         match parse(line).expect("a right line").command {
             Command::Watch(watch) => watch,
-            Command::Run(_) => panic!("not watch: {line}"),
+            Command::Run(_) | Command::Explain(_) => panic!("not watch: {line}"),
         }
     }
 

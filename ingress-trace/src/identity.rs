@@ -70,6 +70,8 @@ pub struct Identity {
     pub service: Option<Name>,
     /// Name of its port; empty where it has none.
     pub port: Option<String>,
+    /// Number of its port, the Service's own.
+    pub number: Option<u16>,
     /// The pod.
     pub pod: Option<Name>,
     /// The node of the pod, or the one whose address it is.
@@ -103,6 +105,8 @@ pub fn identify(question: &Question, index: &Index) -> Identity {
     };
     identity.node_is_ready(index, question.at);
     identity.of_its_route(question, index);
+    let port = (identity.service.as_ref()).zip(identity.port.as_deref());
+    identity.number = port.and_then(|(service, port)| index.port(service, port, question.at));
     if let Some(age) = question.stale {
         let words = format!("the cluster's state is {} old", span(age));
         identity.evidence.push(words);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::agent::clock_offset;
 use crate::beside::Beside;
-use crate::cause::classify::{Beside as Known, Context, finding, reading, wall};
+use crate::cause::classify::{Context, Known, finding, reading, wall};
 use crate::cause::evidence::Shortage;
 use crate::cause::reading::{Reading, asked_of_itself};
 use crate::cause::taxonomy::{Controller, Outcome};
@@ -230,11 +230,13 @@ impl Line {
             .zip(who.as_ref())
             .and_then(|(view, who)| self.beside.inside(&flow.failure, who, view));
         let past = self.beside.past(&flow.failure, reading.outcome);
+        let ingress = view.and_then(|view| view.ingress(&context.ingress));
         let known = Known {
             shortage,
             who: who.as_ref(),
             inside: inside.as_ref(),
             past: past.as_ref(),
+            ingress: ingress.as_deref(),
         };
         Some(finding(flow, *reading, &known, &self.timers, context))
     }

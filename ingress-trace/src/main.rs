@@ -21,6 +21,7 @@ async fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(options) => commands::run::run(options).await,
         Command::Watch(options) => commands::watch::run(options).await,
+        Command::Explain(options) => commands::explain::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

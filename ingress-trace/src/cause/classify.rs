@@ -7,9 +7,11 @@ use super::answer::{Answer, answer};
 use super::decide::{Facts, Verdict, decide};
 use super::evidence::{Shortage, errno_name};
 use super::facts::{Inside, Past};
+use super::fix::{Subject, fixes};
 use super::reading::{Reading, age, errno, read, timed};
 use super::taxonomy::{Controller, Outcome};
 use super::timers::{Timer, Timers};
+use crate::cluster::object::Pod;
 use crate::event::{Event, Kind, Leg};
 use crate::finding::{Backend, Finding, Ingress};
 use crate::flow::{Ending, Flow};
@@ -46,7 +48,7 @@ pub fn reading(flow: &Flow, controller: Controller, timers: &mut Timers) -> Opti
 
 /// What is known beside the flow itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Beside<'a> {
+pub struct Known<'a> {
     /// What the controller is short of.
     pub shortage: &'a Shortage,
     /// Who the backend was; none without an API.
@@ -55,9 +57,11 @@ pub struct Beside<'a> {
     pub inside: Option<&'a Inside>,
     /// What was seen of it before.
     pub past: Option<&'a Past>,
+    /// The ingress pod.
+    pub ingress: Option<&'a Pod>,
 }
 
-impl<'a> Beside<'a> {
+impl<'a> Known<'a> {
     /// Where nothing but the ingress pod's own side is known.
     pub fn alone(shortage: &'a Shortage) -> Self {
         Self {
@@ -65,6 +69,7 @@ impl<'a> Beside<'a> {
             who: None,
             inside: None,
             past: None,
+            ingress: None,
         }
     }
 }
@@ -73,7 +78,7 @@ impl<'a> Beside<'a> {
 pub fn verdict(
     flow: &Flow,
     reading: Reading,
-    beside: &Beside,
+    known: &Known,
     timers: &Timers,
     context: &Context,
 ) -> Verdict {
@@ -81,11 +86,11 @@ pub fn verdict(
         flow,
         reading,
         at: wall(flow.failure.time, context.clock),
-        shortage: beside.shortage,
+        shortage: known.shortage,
         timer: timed(&flow.failure, context.controller, timers),
-        who: beside.who,
-        inside: beside.inside,
-        past: beside.past,
+        who: known.who,
+        inside: known.inside,
+        past: known.past,
     })
 }
 
@@ -93,15 +98,21 @@ pub fn verdict(
 pub fn finding(
     flow: &Flow,
     reading: Reading,
-    beside: &Beside,
+    known: &Known,
     timers: &Timers,
     context: &Context,
 ) -> Finding {
-    let verdict = verdict(flow, reading, beside, timers, context);
+    let verdict = verdict(flow, reading, known, timers, context);
     let answer = answer(flow, reading, profiles::of(context.controller));
     let mut finding = base(flow, reading, verdict, answer, context);
-    if let Some(who) = beside.who {
+    if let Some(who) = known.who {
         who.fill(&mut finding);
+    }
+    if finding.outcome.is_failure() {
+        let subject = Subject::new(&flow.failure, known.who, known.inside)
+            .behind(context.controller, known.ingress)
+            .short_of(known.shortage);
+        finding.fix = fixes(finding.cause, &subject);
     }
     finding
 }

@@ -1,5 +1,5 @@
-//! In: a word of the taxonomy. Out: what it means to a person, in one sentence, and its number in
-//! the guide; `docs/causes.md` is written from here. Decides nothing.
+//! In: a word of the taxonomy. Out: what it means to a person, in one sentence, its number in the guide,
+//! what to look for and what to do, in short. Decides nothing.
 use super::taxonomy::{Cause, Outcome};
 
 /// The guide's causes by number, starting with 1.
@@ -77,6 +77,117 @@ impl Cause {
         }
     }
 
+    /// What to do about it, in a few words; none where nothing is known to help.
+    pub const fn advice(self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoEndpoints => "have a Ready pod behind the Service",
+            Self::BackendNotReady => "add or mend the readiness probe",
+            Self::BackendCrashed => "read the container's previous logs",
+            Self::BackendTimeout => "make it faster, or the controller more patient",
+            Self::PodTerminating => "add a preStop sleep",
+            Self::StaleEndpoint => "restart the controller, add a preStop sleep",
+            Self::WrongPort => "mend the Service's targetPort",
+            Self::BackendOomKilled => "raise the memory limit",
+            Self::BackendOverloaded => "more replicas, or larger limits",
+            Self::IngressPortsExhausted => "keep connections open, widen the port range",
+            Self::IngressFdsExhausted => "more connections per worker, more replicas",
+            Self::IngressOverloaded => "more replicas, or larger limits, for the controller",
+            Self::KeepaliveRace => "longer keepalive in the backend than in the controller",
+            Self::BackendReset | Self::PrematureClose => "read the application's logs",
+            Self::ProtocolError => "make both speak the same protocol",
+            Self::NetworkUnreachable => "look at network policies and routes",
+            Self::NodeNotReady => "look at the node",
+            Self::UpstreamError => "read the application's logs: it answered so",
+            Self::Unknown => return None,
+        })
+    }
+
+    /// What speaks for it.
+    pub const fn look_for(self) -> &'static [&'static str] {
+        match self {
+            Self::NoEndpoints => &[
+                "the controller answers by itself, without an upstream attempt",
+                "the Service of the request's route has no ready endpoint at that time",
+                "or: the Service's own address rejects connections",
+            ],
+            Self::BackendNotReady => &[
+                "the pod's condition Ready is False, or its endpoint is not ready, since before",
+                "or: a container started less than 10 s before the connect was refused",
+            ],
+            Self::BackendCrashed => &[
+                "a container ended before the connect was refused, or just as the connection broke",
+                "or: it is in CrashLoopBackOff",
+                "no deletion of the pod had been asked for before",
+            ],
+            Self::BackendTimeout => &[
+                "the request was acknowledged, and no byte came until the controller's timer",
+                "the pod is Ready",
+            ],
+            Self::PodTerminating => &[
+                "the pod's deletion was asked for before, or its endpoint was terminating",
+                "the connect was refused or not answered, or the connection ended",
+            ],
+            Self::StaleEndpoint => {
+                &["the address had been an endpoint's, and belonged to nobody, or to another pod"]
+            }
+            Self::WrongPort => &[
+                "the connect was refused by a pod that is Ready and has run for long",
+                "the pod listens on other ports, or the port is none of its endpoints'",
+                "or: no container declares it, or it never accepted while it was watched",
+            ],
+            Self::BackendOomKilled => &[
+                "a container ended with OOMKilled before the connect was refused, or as the \
+                 connection broke",
+                "or: its cgroup counts a process that was killed for want of memory",
+            ],
+            Self::BackendOverloaded => &[
+                "accept queues of the pod overflowed while SYNs stayed unanswered",
+                "or: its CPU quota held it back for half of the time, or it was out of descriptors",
+            ],
+            Self::IngressPortsExhausted => &[
+                "connect() failed with EADDRNOTAVAIL",
+                "local ports in use towards the backend, against the range",
+            ],
+            Self::IngressFdsExhausted => &[
+                "the controller answered by itself while a process had no descriptor, or a worker \
+                 no connection left",
+            ],
+            Self::IngressOverloaded => &[
+                "the controller answered by itself, or let lie what had come, while its CPU quota \
+                 held it back for half of the time or its processes were killed for memory",
+            ],
+            Self::KeepaliveRace => &[
+                "the connection had been used before and was idle",
+                "the backend's FIN came before the request was sent, or nothing of it was \
+                 acknowledged",
+                "the pod is well",
+            ],
+            Self::BackendReset => &[
+                "a RST came with an exchange open",
+                "nothing of pod, node and network explains it",
+            ],
+            Self::PrematureClose => &[
+                "a FIN came before the response was complete",
+                "nothing of pod, node and network explains it",
+            ],
+            Self::ProtocolError => &[
+                "the first bytes are no HTTP response",
+                "or: the controller refused a response that had come, or a TLS handshake failed",
+            ],
+            Self::NetworkUnreachable => &[
+                "no route, or an ICMP error",
+                "or: SYNs or data stayed unanswered while pod and node were Ready",
+                "or: a RST came although the pod listens on the port",
+            ],
+            Self::NodeNotReady => &[
+                "SYNs or data stayed unanswered",
+                "the node's condition Ready is not True",
+            ],
+            Self::UpstreamError => &["the response with that status came from the backend"],
+            Self::Unknown => &["what was seen, and what is missing for a verdict"],
+        }
+    }
+
     /// Number of the guide's cause that this one refines.
     pub const fn guide(self) -> Option<u8> {
         match self {
@@ -149,46 +260,9 @@ impl Outcome {
     }
 }
 
-/// The text of `docs/causes.md`.
-pub fn document() -> String {
-    let mut text = String::from(
-        "<!-- Written by a test from ingress-trace/src/cause/meaning.rs; change it there and run \
-         `UPDATE_EXPECT=1 cargo test`. -->\n# Causes and outcomes\n\nA *cause* says why an \
-         exchange failed. One is named only when evidence supports it; otherwise it is \
-         `unknown`. The number points to the cause of the 502/503/504 guide that it refines.\n\n\
-         | cause | guide | meaning |\n|---|---|---|\n",
-    );
-    text.extend(Cause::ALL.iter().map(|cause| {
-        let guide = cause
-            .guide()
-            .map_or_else(|| "-".into(), |number| number.to_string());
-        format!("| `{cause}` | {guide} | {} |\n", cause.meaning())
-    }));
-    text += "\n## The guide\n\n";
-    text.extend(
-        (1..)
-            .zip(GUIDE)
-            .map(|(number, title)| format!("{number}. {title}\n")),
-    );
-    text += "\n## Outcomes\n\nAn *outcome* is what the kernel saw, before any interpretation; it \
-             does not depend on the controller.\n\n| outcome | a failure | meaning |\n|---|---|---|\n";
-    text.extend(Outcome::ALL.iter().map(|outcome| {
-        let failure = if outcome.is_failure() { "yes" } else { "no" };
-        format!("| `{outcome}` | {failure} | {} |\n", outcome.meaning())
-    }));
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use expect_test::expect_file;
-
     use super::*;
-
-    #[test]
-    fn the_document_of_causes_is_up_to_date() {
-        expect_file!["../../../docs/causes.md"].assert_eq(&document());
-    }
 
     #[test]
     fn every_meaning_is_one_sentence_that_fits_into_a_table() {

@@ -2,7 +2,7 @@
 use ingress_trace_common::sample::flag;
 use jiff::Timestamp;
 
-use super::classify::{Beside, Context, finding, reading};
+use super::classify::{Context, Known, finding, reading};
 use super::evidence::Shortage;
 use super::taxonomy::{Cause, Controller, Outcome, Phase, Protocol, Visible};
 use super::timers::Timers;
@@ -26,7 +26,7 @@ fn told(controller: Controller, failure: Event, ending: Ending) -> Option<Findin
     Some(finding(
         &flow,
         reading,
-        &Beside::alone(&shortage),
+        &Known::alone(&shortage),
         &timers,
         &context,
     ))

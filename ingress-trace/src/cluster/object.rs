@@ -117,6 +117,8 @@ pub struct Pod {
     pub deletion: Option<Timestamp>,
     /// `metadata.deletionGracePeriodSeconds`.
     pub grace: Option<u32>,
+    /// `spec.terminationGracePeriodSeconds`.
+    pub termination: Option<u32>,
     /// The controlling owner in `metadata.ownerReferences`.
     pub owner: Option<Owner>,
     /// `spec.nodeName`.
@@ -180,6 +182,12 @@ pub struct Container {
     pub command: Vec<Arc<str>>,
     /// TCP ports it declares: name (may be empty) and number.
     pub ports: Vec<(Arc<str>, u16)>,
+    /// Whether it has a `readinessProbe`.
+    pub probed: bool,
+    /// `resources.limits.cpu`, as it was written.
+    pub cpu: Option<Arc<str>>,
+    /// `resources.limits.memory`, as it was written.
+    pub memory: Option<Arc<str>>,
     /// `ready` of the status.
     pub ready: bool,
     /// `restartCount`.

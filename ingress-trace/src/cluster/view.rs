@@ -11,11 +11,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::index::owned::Owned;
 use super::index::{Index, PodThen, Way};
 use super::link::Link;
-use super::object::Name;
+use super::object::{Name, Pod};
 use super::stats::Report;
 use super::{Learnt, Update};
 use crate::conntrack::Conntrack;
 use crate::counts::Labels;
+use crate::finding::Ingress;
 use crate::identity::{Identity, Question, identify};
 use crate::neighbors::Neighbor;
 
@@ -100,6 +101,12 @@ impl View {
     /// Who it was, by what is known so far.
     pub fn identify(&self, question: &Question) -> Identity {
         identify(question, &self.index)
+    }
+
+    /// An ingress pod of this node, as it is now.
+    pub fn ingress(&self, ingress: &Ingress) -> Option<Arc<Pod>> {
+        let name = Name::new(ingress.namespace.as_deref()?, ingress.pod.as_deref()?);
+        Some(self.index.pod(&name, Timestamp::MAX)?.newest)
     }
 
     /// Has the details of the failed pod fetched: they come within a moment, and once more after 2 s.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::cause::taxonomy::{Controller, Outcome, Phase};
 
 mod caddy;
+mod deployed;
 mod envoy;
 mod haproxy;
 mod nginx;
@@ -15,6 +16,7 @@ pub mod serves;
 mod traefik;
 mod unknown;
 
+pub use deployed::packaging;
 pub use packaging::{By, Container, Packaging, Recognized, pod};
 pub use serves::Serves;
 

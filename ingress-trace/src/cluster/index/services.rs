@@ -159,6 +159,13 @@ impl Index {
         }
     }
 
+    /// The number of a Service's port with this name, at a time.
+    pub fn port(&self, service: &Name, port: &str, at: Timestamp) -> Option<u16> {
+        let (service, _) = self.services.get(service)?.at(at)?;
+        let named = service.ports.iter().find(|known| *known.name == *port);
+        named.map(|known| known.port)
+    }
+
     /// Whether a Service is there, or was until a time that has not been forgotten yet: its series
     /// stay as long.
     pub fn lives(&self, service: &Name) -> bool {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::Partial;
 use super::meta::{Meta, StatusCondition, addresses, is_tcp, ready};
@@ -23,6 +24,7 @@ pub(super) struct Pod {
 struct Spec {
     node_name: Option<Arc<str>>,
     host_network: Option<bool>,
+    termination_grace_period_seconds: Option<i64>,
     containers: Option<Vec<Container>>,
     init_containers: Option<Vec<Container>>,
 }
@@ -37,6 +39,21 @@ struct Container {
     env: Option<Vec<Variable>>,
     ports: Option<Vec<Port>>,
     restart_policy: Option<String>,
+    readiness_probe: Option<IgnoredAny>,
+    resources: Option<Resources>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Resources {
+    limits: Option<Limits>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Limits {
+    cpu: Option<Arc<str>>,
+    memory: Option<Arc<str>>,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +146,8 @@ impl Partial for Pod {
             created: meta.creation_timestamp,
             deletion: meta.deletion_timestamp,
             grace: grace.and_then(|seconds| seconds.try_into().ok()),
+            termination: (spec.termination_grace_period_seconds)
+                .and_then(|seconds| seconds.try_into().ok()),
             owner,
             node: spec.node_name.filter(|node| !node.is_empty()),
             host_network: spec.host_network == Some(true),
@@ -182,7 +201,12 @@ fn containers(
 
 fn join(container: Container, status: ContainerStatus) -> object::Container {
     let ports = container.ports.into_iter().flatten();
+    let limits = container.resources.and_then(|resources| resources.limits);
+    let limits = limits.unwrap_or_default();
     object::Container {
+        probed: container.readiness_probe.is_some(),
+        cpu: limits.cpu,
+        memory: limits.memory,
         name: container.name,
         image: container.image.unwrap_or_default(),
         command: container

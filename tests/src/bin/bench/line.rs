@@ -1,6 +1,6 @@
 //! The pure part of the agent, fed with encoded samples in simulated time: how many a processor
 //! decodes, joins and classifies in a second. No kernel, no sinks.
-use ingress_trace::cause::classify::{Beside, Context, finding, reading};
+use ingress_trace::cause::classify::{Context, Known, finding, reading};
 use ingress_trace::cause::evidence::Shortage;
 use ingress_trace::cause::taxonomy::Controller;
 use ingress_trace::cause::timers::Timers;
@@ -143,8 +143,8 @@ impl Simulation {
             let reading = reading(&flow, self.context.controller, &mut self.timers);
             let Some(reading) = reading else { continue };
             let shortage = Shortage::default();
-            let beside = Beside::alone(&shortage);
-            let finding = finding(&flow, reading, &beside, &self.timers, &self.context);
+            let known = Known::alone(&shortage);
+            let finding = finding(&flow, reading, &known, &self.timers, &self.context);
             self.found += u64::from(finding.status == Some(502));
         }
         self.used.decode += decoded - start;

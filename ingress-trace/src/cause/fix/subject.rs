@@ -1,0 +1,372 @@
+//! In: who it was, and what is known of the ingress pod. Out: the names, ports and values that fixes are
+//! made of, as texts. For the explanation of a cause the same with placeholders.
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cause::evidence::Shortage;
+use crate::cause::facts::Inside;
+use crate::cause::taxonomy::Controller;
+use crate::cluster::object::{Kind, Name, Owner, Pod};
+use crate::event::{Event, Strange};
+use crate::identity::Identity;
+use crate::limits::ProcessUsage;
+
+/// An object of a kind, by the name that kubectl has for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thing {
+    /// `deployment`, `ingress`, ...
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its name.
+    pub name: String,
+    /// Whether it has a readiness probe.
+    pub probed: bool,
+    /// Twice its CPU limit, where it has one.
+    pub more_cpu: Option<String>,
+    /// Twice its memory limit, where it has one.
+    pub more_memory: Option<String>,
+}
+
+/// A pod, what made it, and those of its containers that matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// The pod.
+    pub pod: Option<Thing>,
+    /// What made it.
+    pub owner: Option<Thing>,
+    /// Its containers; of a backend those that have the port, where that is declared.
+    pub parts: Vec<Part>,
+    /// A grace period that leaves room for a sleep before.
+    pub grace: Option<String>,
+    /// Whether it is in its node's network.
+    pub host_network: bool,
+}
+
+/// What a fix is about. What is not known is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// The Service.
+    pub service: Option<Thing>,
+    /// Number of its port.
+    pub service_port: Option<String>,
+    /// The pods' port that was addressed.
+    pub port: Option<String>,
+    /// The only port on which the pod listens, or that it declares.
+    pub right_port: Option<String>,
+    /// The backend's pod.
+    pub backend: Member,
+    /// Its node.
+    pub node: Option<String>,
+    /// The Ingress or route.
+    pub route: Option<Thing>,
+    /// The ingress pod.
+    pub ingress: Member,
+    /// Where that has its settings.
+    pub settings: Option<Thing>,
+    /// How it is deployed, as in its profile.
+    pub packaging: Option<&'static str>,
+    /// The data plane.
+    pub controller: Option<Controller>,
+    /// Whether the backend speaks TLS where plaintext was spoken to it.
+    pub tls: bool,
+    /// Twice the time, in seconds, after which the controller gave up.
+    pub longer: Option<u64>,
+    /// A time, in seconds, shorter than the backend's patience with idle connections.
+    pub shorter: Option<u64>,
+    /// Twice the connections of a worker of the controller that had no more.
+    pub connections: Option<String>,
+    /// Twice the descriptors of a process of the controller that had no more.
+    pub files: Option<String>,
+    /// Whether a reader fills in what is not known.
+    pub placeholders: bool,
+}
+
+impl Thing {
+    /// An object.
+    pub fn new(kind: &str, name: &Name) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            namespace: name.namespace.to_string(),
+            name: name.name.to_string(),
+        }
+    }
+
+    /// Its kind and name with the namespace, as a person writes it.
+    pub fn words(&self) -> String {
+        let Self {
+            kind,
+            namespace,
+            name,
+        } = self;
+        if namespace.is_empty() {
+            return format!("{kind} {name}");
+        }
+        format!("{kind} {namespace}/{name}")
+    }
+}
+
+impl Member {
+    /// Of a pod; only containers that have the port, where one declares it.
+    pub fn of(pod: &Pod, port: Option<u16>) -> Self {
+        let has = |ports: &[(Arc<str>, u16)]| ports.iter().any(|(_, one)| Some(*one) == port);
+        let declared = pod.containers.iter().any(|one| has(&one.ports));
+        let parts = pod
+            .containers
+            .iter()
+            .filter(|one| !declared || has(&one.ports));
+        let known = |one: &crate::cluster::object::Container| Part {
+            name: one.name.to_string(),
+            probed: one.probed,
+            more_cpu: one.cpu.as_deref().and_then(twice),
+            more_memory: one.memory.as_deref().and_then(twice),
+        };
+        Self {
+            pod: Some(Thing::new("pod", &pod.name)),
+            owner: pod
+                .owner
+                .as_ref()
+                .and_then(|owner| made_by(owner, &pod.name)),
+            parts: parts.map(known).collect(),
+            // Kubernetes' default is 30 s; the sleep counts.
+            grace: Some((pod.termination.unwrap_or(30) + super::SLEEP).to_string()),
+            host_network: pod.host_network,
+        }
+    }
+}
+
+/// What made a pod, where it is of a kind that kubectl can change.
+fn made_by(owner: &Owner, pod: &Name) -> Option<Thing> {
+    let kind = match &*owner.kind {
+        "Deployment" => "deployment",
+        "StatefulSet" => "statefulset",
+        "DaemonSet" => "daemonset",
+        "ReplicaSet" => "replicaset",
+        _ => return None,
+    };
+    let name = Name {
+        namespace: pod.namespace.clone(),
+        name: owner.name.clone(),
+    };
+    Some(Thing::new(kind, &name))
+}
+
+/// Twice a quantity (k8s.io/apimachinery/pkg/api/resource): a number with a suffix.
+fn twice(quantity: &str) -> Option<String> {
+    let end = quantity.find(|char: char| !char.is_ascii_digit() && char != '.');
+    let (number, suffix) = quantity.split_at(end.unwrap_or(quantity.len()));
+    let known = ["", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"].contains(&suffix);
+    let number: f64 = number.parse().ok().filter(|number| *number > 0.0)?;
+    known.then(|| format!("{}{suffix}", number * 2.0))
+}
+
+impl Subject {
+    /// Of a failure.
+    pub fn new(event: &Event, who: Option<&Identity>, inside: Option<&Inside>) -> Self {
+        let idle = event.idle.map(Duration::from_nanos);
+        let seconds = idle
+            .map(|idle| idle.as_secs())
+            .filter(|seconds| *seconds > 1);
+        let subject = Self {
+            tls: matches!(event.strange, Some(Strange::Tls(_))),
+            longer: longer(event),
+            shorter: seconds.map(|seconds| seconds - 1),
+            ..Self::default()
+        };
+        who.map_or(subject.clone(), |who| subject.named(event, who, inside))
+    }
+
+    fn named(self, event: &Event, who: &Identity, inside: Option<&Inside>) -> Self {
+        let port = event.leads.unwrap_or(event.remote).port();
+        let addressed = event.leg == crate::event::Leg::Upstream;
+        let port = addressed.then_some(port);
+        let pod = who.known.as_ref().map(|known| &known.newest);
+        let mut backend = pod.map_or_else(Member::default, |pod| Member::of(pod, port));
+        if backend.pod.is_none() {
+            backend.pod = who.pod.as_ref().map(|pod| Thing::new("pod", pod));
+        }
+        Self {
+            service: who.service.as_ref().map(|name| Thing::new("service", name)),
+            service_port: who.number.map(|number| number.to_string()),
+            port: port.map(|port| port.to_string()),
+            right_port: right_port(port, pod.map(|pod| &**pod), inside),
+            backend,
+            node: who.node.clone(),
+            route: who
+                .route
+                .as_ref()
+                .filter(|route| route.certain)
+                .map(|route| {
+                    let kind = match route.kind {
+                        Kind::HttpRoute => "httproute",
+                        Kind::GrpcRoute => "grpcroute",
+                        _ => "ingress",
+                    };
+                    Thing::new(kind, &route.route)
+                }),
+            ..self
+        }
+    }
+
+    /// With what is known of the ingress pod.
+    #[must_use]
+    pub fn behind(mut self, controller: Controller, pod: Option<&Pod>) -> Self {
+        self.controller = Some(controller);
+        if let Some(pod) = pod {
+            self.ingress = Member::of(pod, None);
+            self.packaging = crate::profiles::packaging(pod);
+            self.settings = settings(pod);
+        }
+        self
+    }
+
+    /// With what the controller ran out of.
+    #[must_use]
+    pub fn short_of(mut self, shortage: &Shortage) -> Self {
+        let twice = |process: ProcessUsage| {
+            let full = process.usage.used + 1 >= process.usage.limit;
+            full.then(|| (process.usage.limit.saturating_mul(2)).to_string())
+        };
+        if let Some(limits) = &shortage.limits {
+            self.connections = limits.connections.and_then(twice);
+            self.files = limits.descriptors.and_then(twice);
+        }
+        self
+    }
+
+    /// What stands for all that a finding would name.
+    pub fn placeholders(controller: Controller, packaging: Option<&'static str>) -> Self {
+        let thing = |kind: &str, namespace: &str, name: &str| {
+            Some(Thing {
+                kind: kind.to_owned(),
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            })
+        };
+        let member = |namespace: &str, prefix: &str| Member {
+            pod: thing("pod", namespace, &format!("<{prefix}pod>")),
+            owner: thing("deployment", namespace, &format!("<{prefix}deployment>")),
+            parts: vec![Part {
+                name: format!("<{prefix}container>"),
+                probed: false,
+                more_cpu: Some("<cpu>".to_owned()),
+                more_memory: Some("<memory>".to_owned()),
+            }],
+            grace: Some("<grace>".to_owned()),
+            host_network: false,
+        };
+        let text = |text: &str| Some(text.to_owned());
+        Self {
+            service: thing("service", "<namespace>", "<service>"),
+            service_port: text("<service-port>"),
+            port: text("<port>"),
+            right_port: text("<target-port>"),
+            backend: member("<namespace>", ""),
+            node: text("<node>"),
+            route: thing("ingress", "<namespace>", "<ingress>"),
+            ingress: member("<ingress-namespace>", "ingress-"),
+            settings: thing("configmap", "<ingress-namespace>", "<configmap>"),
+            packaging,
+            controller: Some(controller),
+            tls: true,
+            longer: Some(120),
+            shorter: Some(4),
+            connections: text("<connections>"),
+            files: text("<open-files>"),
+            placeholders: true,
+        }
+    }
+}
+
+/// The port that a Service should lead to, where there is only one candidate.
+fn right_port(wrong: Option<u16>, pod: Option<&Pod>, inside: Option<&Inside>) -> Option<String> {
+    let declared = pod.into_iter().flat_map(|pod| &pod.containers);
+    let declared: Vec<u16> = declared
+        .flat_map(|one| one.ports.iter().map(|(_, port)| *port))
+        .filter(|port| Some(*port) != wrong)
+        .collect();
+    let listening = inside?.listening.as_ref()?;
+    let open: Vec<u16> = listening
+        .iter()
+        .copied()
+        .filter(|port| Some(*port) != wrong)
+        .collect();
+    let both: Vec<u16> = declared
+        .into_iter()
+        .filter(|port| open.contains(port))
+        .collect();
+    match (&*both, &*open) {
+        ([only], _) | ([], [only]) => Some(only.to_string()),
+        _ => None,
+    }
+}
+
+/// Twice as long as was waited, in whole seconds.
+fn longer(event: &Event) -> Option<u64> {
+    let waited = crate::cause::reading::age(event);
+    let twice = waited * 2;
+    let begun = u64::from(twice.subsec_nanos() > 0);
+    (!waited.is_zero()).then(|| twice.as_secs() + begun)
+}
+
+/// The ConfigMap that an ingress pod was told to follow, by the flags of ingress-nginx, F5's and both
+/// HAProxy controllers.
+fn settings(pod: &Pod) -> Option<Thing> {
+    let words = pod
+        .containers
+        .iter()
+        .flat_map(|container| &container.command);
+    let given = words.into_iter().find_map(|word| {
+        let word = word.trim_start_matches('-');
+        let flags = ["configmap=", "nginx-configmaps=", "config-map="];
+        flags.iter().find_map(|flag| word.strip_prefix(flag))
+    })?;
+    let (namespace, name) = given.split_once('/')?;
+    let namespace = match namespace {
+        "$(POD_NAMESPACE)" => pod.name.namespace.to_string(),
+        named => named.to_owned(),
+    };
+    Some(Thing {
+        kind: "configmap".to_owned(),
+        namespace,
+        name: name.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_double_and_what_is_none_does_not() {
+        for (one, two) in [
+            ("512Mi", "1024Mi"),
+            ("500m", "1000m"),
+            ("1", "2"),
+            ("1.5", "3"),
+        ] {
+            assert_eq!(twice(one).as_deref(), Some(two));
+        }
+        for none in ["", "0", "Mi", "1 Gi", "1e3", "-1"] {
+            assert_eq!(twice(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn the_right_port_is_named_only_where_there_is_one() {
+        let inside = |ports: &[u16]| Inside {
+            listening: Some(ports.iter().copied().collect()),
+            ..Inside::default()
+        };
+        let found = |ports: &[u16]| right_port(Some(80), None, Some(&inside(ports)));
+        assert_eq!(found(&[8080]).as_deref(), Some("8080"));
+        assert_eq!((found(&[]), found(&[8080, 9090])), (None, None));
+    }
+}
