@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::client::{self, PATIENCE};
 use crate::edge::Edge;
 use crate::process::{Process, sibling};
 use crate::response::Answer;
-use crate::{cgroup, objects, wait};
+use crate::{cgroup, netns, objects, wait};
 
 /// What an agent with an ingress pod follows: pods, slices, services, ingresses, nodes.
 const FOLLOWED: f64 = 5.0;
@@ -33,6 +34,8 @@ pub struct Node {
     pub namespace: String,
     /// The name of the node: its state is no other test's.
     pub name: String,
+    /// The address of its pods: no other test's, as all share one cluster.
+    pub address: IpAddr,
     /// The ingress.
     pub edge: Edge,
     access: Access,
@@ -41,18 +44,31 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node whose ingress has these server directives on port [`INGRESS`].
+    /// A node whose ingress has these server directives on port [`INGRESS`], with `$POD` for the
+    /// address of its pods.
     pub fn new(server: &Arc<ApiServer>, namespace: &str, directives: &str) -> Result<Self> {
+        static COUNT: AtomicU8 = AtomicU8::new(100);
+        // kubectl looks first and creates then.
+        static RIGHTS: Mutex<()> = Mutex::new(());
         let bed = Bed::new()?;
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let address = IpAddr::from([10, 77, 0, number]);
+        let batch = format!("addr add {address}/24 dev eth0\n");
+        netns::ip(Some(&bed.namespace(Host::Backend)), &batch)?;
+        let directives = directives.replace("$POD", &address.to_string());
         let http = format!("server {{ listen {INGRESS};\n{directives}\n}}\n");
         let edge = Edge::start(&bed, "", &http)?;
-        let access = server.agent_access(bed.folder())?;
+        let access = {
+            let _one = RIGHTS.lock().unwrap_or_else(PoisonError::into_inner);
+            server.agent_access(bed.folder())?
+        };
         let name = format!("node-of-{namespace}");
         server.apply(&objects::node(&name))?;
         Ok(Self {
             server: Arc::clone(server),
             namespace: namespace.to_owned(),
             name,
+            address,
             edge,
             access,
             bed,
@@ -87,9 +103,9 @@ impl Node {
         self.server.apply(&service)
     }
 
-    /// A pod on a host of the bed that is ready, of this container port; nothing runs in it yet.
-    pub fn pod(&self, name: &str, host: Host, port: u16) -> Result<Pod<'_>> {
-        Pod::new(self, name, host, port)
+    /// A pod that is ready, of this container port; nothing runs in it yet.
+    pub fn pod(&self, name: &str, port: u16) -> Result<Pod<'_>> {
+        Pod::new(self, name, port)
     }
 
     /// One GET by the client.
@@ -127,7 +143,6 @@ impl Node {
 /// A pod with one container `main`.
 pub struct Pod<'a> {
     node: &'a Node,
-    host: Host,
     name: String,
     port: u16,
     /// Its container's cgroup, below the mount of any hierarchy.
@@ -136,8 +151,8 @@ pub struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
-    fn new(node: &'a Node, name: &str, host: Host, port: u16) -> Result<Self> {
-        let address = host.v4();
+    fn new(node: &'a Node, name: &str, port: u16) -> Result<Self> {
+        let address = node.address;
         let object = objects::pod(&node.namespace, name, &node.name, &[address], &[port]);
         node.server.apply(&object)?;
         let known = node.server.object("pods", &node.namespace, name)?;
@@ -151,7 +166,6 @@ impl<'a> Pod<'a> {
         let tag = node.bed.root().file_name().context("the bed has a name")?;
         let pod = Self {
             node,
-            host,
             name: name.to_owned(),
             port,
             path: Path::new(tag).join(path),
@@ -163,7 +177,7 @@ impl<'a> Pod<'a> {
 
     /// Its address.
     pub fn address(&self) -> IpAddr {
-        self.host.v4()
+        self.node.address
     }
 
     fn folder(&self) -> Result<PathBuf> {
@@ -196,8 +210,8 @@ impl<'a> Pod<'a> {
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        self.node.bed.settle(self.host, self.folder()?);
-        let mut process = self.node.bed.start(self.host, &mut command)?;
+        self.node.bed.settle(Host::Backend, self.folder()?);
+        let mut process = self.node.bed.start(Host::Backend, &mut command)?;
         let out = process.child().stdout.take().context("no stdout")?;
         *self.running() = Some(process);
         let mut line = String::new();

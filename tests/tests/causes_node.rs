@@ -16,8 +16,8 @@ use tests::objects;
 const PORT: u16 = 8000;
 /// `/cart/` leads to the port on which the pod listens, `/wrong/` to one on which it does not.
 const ROUTES: &str = "proxy_read_timeout 1500ms;\n\
-    location /cart/ { proxy_pass http://$BACKEND:8000; }\n\
-    location /wrong/ { proxy_pass http://$BACKEND:8001; }\n\
+    location /cart/ { proxy_pass http://$POD:8000; }\n\
+    location /wrong/ { proxy_pass http://$POD:8001; }\n\
     location /empty/ { return 503; }";
 
 /// What the finding says, all at once.
@@ -57,7 +57,7 @@ fn with_cart(
     let namespace = server.namespace(word)?;
     let node = Node::new(&server, namespace.name(), ROUTES)?;
     node.service("cart", "cart", json!(target))?;
-    let pod = node.pod("cart-0", Host::Backend, PORT)?;
+    let pod = node.pod("cart-0", PORT)?;
     node.await_endpoints("cart", &[(pod.address(), true, false)])?;
     let agent = node.agent(&[])?;
     test(&node, &pod, &agent)?;
@@ -291,8 +291,9 @@ fn a_firewall_that_answers_for_an_open_port_is_the_networks_fault() -> Result<()
 
 fn filter(node: &Node, verdict: &str) -> Result<()> {
     let rules = format!(
-        "table inet policy {{ chain in {{ type filter hook input priority 0;\n\
-         tcp dport {PORT} {verdict}\n}}\n}}\n"
+        "table inet fence {{ chain in {{ type filter hook input priority 0;\n\
+         ip daddr {} tcp dport {PORT} {verdict}\n}}\n}}\n",
+        node.address
     );
     node.bed.nft(Host::Backend, &rules)
 }
@@ -325,7 +326,7 @@ fn an_address_that_another_pod_has_by_now_is_stale() -> Result<()> {
         node.server.end(&node.namespace, "cart-0")?;
         node.await_endpoints("cart", &[])?;
         node.service("other", "other", json!(9000))?;
-        let other = node.pod("other-0", Host::Backend, 9000)?;
+        let other = node.pod("other-0", 9000)?;
         node.await_endpoints("other", &[(other.address(), true, false)])?;
         fails(
             node,
@@ -354,7 +355,7 @@ fn a_route_whose_service_has_no_ready_endpoint_is_told_before_and_when_it_fails(
     node.ask("/empty/here", 503)?;
     let finding = node.told(&agent, "/empty/here")?;
     expect(&finding, "no_endpoints", 503, &["no ready endpoint"])?;
-    let pod = node.pod("cart-0", Host::Backend, PORT)?;
+    let pod = node.pod("cart-0", PORT)?;
     node.await_endpoints("cart", &[(pod.address(), true, false)])?;
     agent.metric("no dead route", |page| page.sum(DEAD, &labels) == 0.0)?;
     agent.stop().map(drop)
