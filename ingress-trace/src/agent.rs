@@ -277,6 +277,7 @@ impl Agent {
                 |counted| line.beside().count(counted, None),
             )?;
         }
+        self.line.answers(self.watched.take_answers());
         self.line.count();
         self.shown.metrics.lost_total(Stage::Output, self.out.lost);
         Ok(())

@@ -1,6 +1,7 @@
 //! The straight line from samples to findings: decode -> settle -> join -> read -> hold -> identify ->
 //! decide. Holds the state between the pure stages; the only I/O is what [`Watched`] and [`View`]
 //! look up for a verdict.
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::agent::clock_offset;
@@ -253,19 +254,22 @@ impl Line {
         let (None, Some(owned)) = (who.stale, &who.owned) else {
             return false;
         };
-        let Some(target) = watched.owner(event.cgroup).map(|one| one.target) else {
-            return false;
-        };
-        let answered = watched.answered(target);
         let attempt = Attempt {
-            target,
+            cgroup: event.cgroup,
             way: view.way(owned, event.remote),
             proven: flow.proven(chain(watched, event.cgroup)),
-            answered: answered.is_some_and(|all| all.contains(&event.remote)),
+            answered: watched.has_answered(event.cgroup, event.remote),
             time: event.time,
         };
-        let all = || answered.into_iter().flatten().copied();
-        self.own.has(&attempt, || view.ways(all()))
+        self.own
+            .has(&attempt, || view.ways(watched.answered(event.cgroup)))
+    }
+
+    /// Takes the backends that have answered of late, with their controllers' cgroups.
+    pub fn answers(&mut self, backends: Vec<(u64, SocketAddr)>) {
+        for (cgroup, backend) in backends {
+            self.matcher.answers(cgroup, backend);
+        }
     }
 
     /// Brings what was lost on the way to the metrics.

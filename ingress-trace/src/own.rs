@@ -18,7 +18,7 @@ const MOST: usize = 1_024;
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
     /// Of which controller, by its cgroup.
-    pub target: u64,
+    pub cgroup: u64,
     /// Whether routes lead to where it went.
     pub way: Way,
     /// Whether a client was seen to wait for it.
@@ -54,9 +54,9 @@ impl Own {
             return false;
         }
         if attempt.proven {
-            self.asked.insert(attempt.target);
+            self.asked.insert(attempt.cgroup);
         }
-        if attempt.answered || self.asked.contains(&attempt.target) {
+        if attempt.answered || self.asked.contains(&attempt.cgroup) {
             return false;
         }
         let traffic = self.traffic(attempt, ways);
@@ -65,7 +65,7 @@ impl Own {
     }
 
     fn traffic(&mut self, attempt: &Attempt, ways: impl FnOnce() -> Vec<Way>) -> Traffic {
-        let known = self.traffic.get(&attempt.target);
+        let known = self.traffic.get(&attempt.cgroup);
         if let Some(known) = known.filter(|known| attempt.time < known.looked + FRESH) {
             return *known;
         }
@@ -79,7 +79,7 @@ impl Own {
         if self.traffic.len() >= MOST {
             self.traffic.clear(); // gone controllers' as well; it is read again
         }
-        self.traffic.insert(attempt.target, traffic);
+        self.traffic.insert(attempt.cgroup, traffic);
         traffic
     }
 }
@@ -90,7 +90,7 @@ mod tests {
     use crate::cluster::index::Way::{Foreign, Routed, Unclear, Unrouted};
 
     const ATTEMPT: Attempt = Attempt {
-        target: 7,
+        cgroup: 7,
         way: Unrouted,
         proven: false,
         answered: false,
@@ -146,7 +146,7 @@ mod tests {
         let mut has = |attempt: Attempt| own.has(&attempt, || vec![Routed]);
         assert!(has(ATTEMPT));
         let other = Attempt {
-            target: 8,
+            cgroup: 8,
             ..ATTEMPT
         };
         assert!(!has(Attempt {

@@ -28,7 +28,7 @@ const REMEMBERED: usize = 16_384;
 const IDLE: u64 = 600;
 /// Most backends whose local ports are remembered.
 const BACKENDS: usize = 1024;
-/// Most backends whose answers are remembered, per target.
+/// Most backends whose answers are remembered, per cgroup.
 const ANSWERED: usize = 16_384;
 /// How long a reading of the controller's limits serves.
 const FRESH: Duration = Duration::from_secs(1);
@@ -80,8 +80,10 @@ pub struct Watched {
     reported: HashSet<String>,
     /// For whose sake the kernel side tells of clients that waited while something failed.
     tells_clients: Vec<Chain>,
-    /// Per target: the backends that have answered it.
-    answered: HashMap<u64, HashSet<SocketAddr>>,
+    /// Per cgroup: the backends that have answered, and how often.
+    answered: HashMap<u64, HashMap<SocketAddr, u64>>,
+    /// Those that did since they were taken last.
+    answers: Vec<(u64, SocketAddr)>,
     /// When the ring was full.
     gap: Gap,
     /// The newest readings of local ports in use.
@@ -102,6 +104,7 @@ impl Watched {
             reported: HashSet::new(),
             tells_clients: Vec::new(),
             answered: HashMap::new(),
+            answers: Vec::new(),
             gap: Gap::default(),
             ports: HashMap::new(),
         }
@@ -123,7 +126,6 @@ impl Watched {
         for id in gone {
             self.probe.detach(id);
             self.entries.remove(&id);
-            self.answered.remove(&id);
             tracing::info!(cgroup = id, "target gone");
         }
         for target in found.targets {
@@ -355,23 +357,42 @@ impl Watched {
         usage
     }
 
-    /// The backends that have answered a controller, as of the last second.
-    pub fn answered(&self, target: u64) -> Option<&HashSet<SocketAddr>> {
-        self.answered.get(&target)
+    /// The backends that have answered a cgroup's controller, as of the last second.
+    pub fn answered(&self, cgroup: u64) -> impl Iterator<Item = SocketAddr> {
+        let all = self.answered.get(&cgroup).into_iter().flatten();
+        all.map(|(backend, _)| *backend)
+    }
+
+    /// Whether one of them is this.
+    pub fn has_answered(&self, cgroup: u64, backend: SocketAddr) -> bool {
+        let known = self.answered.get(&cgroup);
+        known.is_some_and(|known| known.contains_key(&backend))
+    }
+
+    /// The backends that have answered, with their controllers' cgroups, since this was asked last.
+    pub fn take_answers(&mut self) -> Vec<(u64, SocketAddr)> {
+        std::mem::take(&mut self.answers)
     }
 
     fn note_answered(&mut self, aggregates: &[(Key, Value)]) {
+        let mut totals: HashMap<(u64, SocketAddr), u64> = HashMap::new();
         for (key, value) in aggregates {
             let failed = matches!(key.status, 502..=504);
-            if key.counted != counted::EXCHANGE || failed || value.count == 0 {
+            if key.counted == counted::EXCHANGE && !failed && self.owners.contains_key(&key.cgroup)
+            {
+                *totals.entry((key.cgroup, backend(key))).or_default() += value.count;
+            }
+        }
+        self.answered
+            .retain(|cgroup, _| self.owners.contains_key(cgroup));
+        for ((cgroup, backend), total) in totals {
+            let known = self.answered.entry(cgroup).or_default();
+            if known.len() >= ANSWERED && !known.contains_key(&backend) {
                 continue;
             }
-            let Some(target) = self.owner(key.cgroup).map(|owner| owner.target) else {
-                continue;
-            };
-            let answered = self.answered.entry(target).or_default();
-            if answered.len() < ANSWERED {
-                answered.insert(backend(key));
+            let before = known.insert(backend, total).unwrap_or(0);
+            if total > before && self.answers.len() < ANSWERED {
+                self.answers.push((cgroup, backend));
             }
         }
     }

@@ -1,10 +1,11 @@
 //! In: failures whose endings are not known yet. Out: each by its exchange, and all of them by time.
 //! Bounded by whoever asks for what is [`Failures::beyond`]; must not know what a failure is.
 use std::collections::{BTreeMap, HashMap};
-use std::ops::RangeBounds;
+use std::ops::{RangeBounds, RangeInclusive};
 
 use super::MOST_OPEN;
-use crate::event::ExchangeId;
+use super::times::BEHIND;
+use crate::event::{Event, ExchangeId};
 
 /// A time and what happened then.
 pub(super) type Place = (u64, ExchangeId);
@@ -19,6 +20,12 @@ pub(super) const LAST: ExchangeId = ExchangeId {
     cookie: u64::MAX,
     number: u32::MAX,
 };
+
+/// Where the failures stand that a client may have waited for.
+pub(super) fn around(client: &Event) -> RangeInclusive<Place> {
+    let from = client.began().unwrap_or(client.time).min(client.time);
+    (from, FIRST)..=(client.time.saturating_add(BEHIND), LAST)
+}
 
 /// Failures that wait for their endings.
 #[derive(Debug)]

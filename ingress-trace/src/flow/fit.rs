@@ -1,9 +1,13 @@
 //! In: a failed attempt and what a client got. Out: how well they fit together: the client's request
 //! came before the attempt, its answer behind the failure, on the same thread, with the same words.
 //! Pure.
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
 use ingress_trace_common::sample::flag;
 
 use super::Ending;
+use super::failures::{FIRST, Place};
 use super::times::{
     ADJACENT, AT_ONCE, BEHIND, LATER, LEAD, LONG, LONG_LEAD, NEXT_STEP, TOGETHER, TOLD,
 };
@@ -421,6 +425,17 @@ impl Attempt<'_> {
             }
         }
     }
+}
+
+/// Whether a connection that cannot be read ended right behind bytes: its client had got them.
+pub(super) fn had_bytes(batch: &BTreeMap<Place, Event>, place: &Place) -> bool {
+    let end = &batch[place];
+    let unread = end.protocol != Some(Protocol::Http1) && end.kind == Kind::DownEnd;
+    let from = (place.0.saturating_sub(BEHIND), FIRST);
+    unread
+        && batch
+            .range((Bound::Included(from), Bound::Excluded(*place)))
+            .any(|(other, event)| other.1 == place.1 && said(event) == Said::Bytes)
 }
 
 /// Whether two requests have the same words, where both are known.

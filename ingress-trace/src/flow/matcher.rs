@@ -2,17 +2,18 @@
 //! Out: flows. Joins failures to the clients that waited for them by thread, words and time, where
 //! what a thread does next says nothing.
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::{Bound, RangeInclusive};
+use std::net::SocketAddr;
+use std::ops::Bound;
 
 use crate::cause::taxonomy::{Phase, Protocol};
 use crate::event::{Event, ExchangeId, Kind, Leg};
 use crate::profiles::Chain;
 
 use super::checks::Checks;
-use super::failures::{FIRST, Failures, LAST, Place};
-use super::fit::{self, Said, said};
+use super::failures::{FIRST, Failures, LAST, Place, around};
+use super::fit::{self, Said, had_bytes, said};
 use super::open::{Open, Retry};
-use super::times::{BEHIND, LINKED, NEAR};
+use super::times::{BEHIND, DOUBT, LINKED, NEAR};
 use super::{Ending, Flow, MOST_OPEN, Waits, is_failure};
 
 /// Joins events to flows. Bounded by [`MOST_OPEN`].
@@ -58,6 +59,11 @@ impl Matcher {
                 self.clients.insert((event.time, event.exchange), event);
             }
         }
+    }
+
+    /// A backend has answered.
+    pub fn answers(&mut self, cgroup: u64, backend: SocketAddr) {
+        self.checks.answers(cgroup, backend);
     }
 
     fn upstream(&mut self, event: Event, chain: Chain) {
@@ -261,7 +267,7 @@ impl Matcher {
             let rested = open.failure.time.saturating_add(rest) <= now;
             if rested && open.ending.is_none() && !open.possible && !open.again {
                 open.noted = true;
-                self.checks.unasked(open.kind, true);
+                self.checks.unasked(open.kind, open.failure.time);
             }
         }
     }
@@ -276,7 +282,7 @@ impl Matcher {
             let again = kinds.contains(&open.kind) && open.attempt().possible(client);
             open.again |= again;
             if again && open.noted {
-                self.checks.unasked(open.kind, false);
+                self.checks.unasked_no_more(open.kind);
             }
         }
     }
@@ -284,8 +290,7 @@ impl Matcher {
     /// What is no failure's answer: a success that may hide failures, or an error of the
     /// controller's own.
     fn left_over(&mut self, client: Event, flows: &mut Vec<Flow>) {
-        let mut shared = false;
-        let mut kinds = Vec::new();
+        let (mut shared, mut kinds) = (false, Vec::new());
         for open in self.open.within_mut(around(&client)) {
             let attempt = open.attempt();
             let own = self.checks.has(open.kind, open.on_beat);
@@ -368,8 +373,10 @@ impl Matcher {
         // One that had an ending before was not without a client from the start. Nor was one of which
         // nothing shows that it was an exchange: an idle connection's end.
         let exchange = open.failure.phase != Phase::Response || open.failure.status.is_some();
-        let unjoined = ending == Ending::NoClient && open.ending.is_none();
-        let alone = unjoined && exchange && open.teaches() && !open.awaited && !open.again;
+        let unjoined = ending == Ending::NoClient && open.ending.is_none() && !open.awaited;
+        // Nor does one teach that is nobody's by what others are.
+        let sure = open.hidden.is_none() || self.own(&open);
+        let alone = unjoined && exchange && open.teaches() && sure && !open.again;
         if matches!(ending, Ending::Retried(_)) && open.failure.request.is_none() {
             let retry = open.retry.filter(|_| open.tried.is_some());
             let answer = retry.and_then(|retry| self.retries.get(&retry)?.answer.as_ref());
@@ -410,24 +417,35 @@ impl Matcher {
             && open.possible
             && let Some(ending) = self.retried(open)
         {
-            return Some(ending);
+            return self.hidden(open, ending, now);
         }
         if let Some(hidden) = open.hidden.as_ref().filter(|_| !own) {
-            return Some(open.hidden_by(hidden));
+            return self.hidden(open, open.hidden_by(hidden), now);
         }
         let cut = failure.kind != Kind::Response && failure.head_complete();
-        let last = if cut {
-            self.waits.relay
-        } else {
-            self.waits.retry
-        };
-        let over = failure.time.saturating_add(last) <= now;
+        let (relay, retry) = (self.waits.relay, self.waits.retry);
+        let over = failure.time.saturating_add(if cut { relay } else { retry }) <= now;
         let ending = if !own && (cut || open.awaited) {
             Ending::Unknown
         } else {
             Ending::NoClient
         };
         over.then_some(ending)
+    }
+
+    /// What a success hides; where that may be chance, it is nobody's if another of its kind was.
+    fn hidden(&self, open: &Open, ending: Ending, now: u64) -> Option<Ending> {
+        if !open.doubtful() || !matches!(ending, Ending::Retried(_)) {
+            return Some(ending);
+        }
+        let time = open.failure.time;
+        if self
+            .checks
+            .unasked_since(open.kind, time.saturating_sub(self.waits.retry))
+        {
+            return Some(Ending::NoClient);
+        }
+        (time.saturating_add(DOUBT) <= now).then_some(ending)
     }
 
     /// What became of the attempt that the same thread made next.
@@ -473,23 +491,6 @@ impl Matcher {
         // Health checks come at intervals of seconds to minutes.
         self.checks.forget(now.saturating_sub(20 * retry));
     }
-}
-
-/// Where the failures stand that a client may have waited for.
-fn around(client: &Event) -> RangeInclusive<Place> {
-    let from = client.began().unwrap_or(client.time).min(client.time);
-    (from, FIRST)..=(client.time.saturating_add(BEHIND), LAST)
-}
-
-/// Whether a connection that cannot be read ended right behind bytes: its client had got them.
-fn had_bytes(batch: &BTreeMap<Place, Event>, place: &Place) -> bool {
-    let end = &batch[place];
-    let unread = end.protocol != Some(Protocol::Http1) && end.kind == Kind::DownEnd;
-    let from = (place.0.saturating_sub(BEHIND), FIRST);
-    unread
-        && batch
-            .range((Bound::Included(from), Bound::Excluded(*place)))
-            .any(|(other, event)| other.1 == place.1 && said(event) == Said::Bytes)
 }
 
 #[cfg(test)]

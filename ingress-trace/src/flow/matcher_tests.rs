@@ -455,3 +455,26 @@ fn what_fails_on_a_beat_is_a_check_however_many_clients_there_are() {
     matcher.push(answer(60, 503, 61_000 * MS + MS, 2 * MS), Chain::Thread);
     assert_eq!(told(&mut matcher, u64::MAX), ["50: answered 503"]);
 }
+
+#[test]
+fn a_connect_beside_a_success_is_nobodys_where_others_of_its_kind_were() {
+    let connect = |number, time| tried(refused(number, time), MS / 10);
+    let success = |time| answer(9, 200, time + 2 * MS, 3 * MS);
+    let beside = [connect(1, 2000 * MS), success(2000 * MS)];
+    // Alone a second later: a check.
+    let mut checked = matcher(&beside, Chain::Process);
+    assert_eq!(told(&mut checked, 2900 * MS), [""; 0]);
+    checked.push(connect(2, 3000 * MS), Chain::Process);
+    assert_eq!(told(&mut checked, 3900 * MS), ["1: nobody"]);
+    // Or before.
+    checked.push(connect(3, 4000 * MS), Chain::Process);
+    checked.push(success(4000 * MS), Chain::Process);
+    assert_eq!(told(&mut checked, 4900 * MS), ["3: nobody"]);
+    // Never alone: a client's, once there was time enough to know.
+    let mut asked = matcher(&beside, Chain::Process);
+    assert_eq!(told(&mut asked, 6900 * MS), [""; 0]);
+    assert_eq!(told(&mut asked, 7100 * MS), ["1: retried 200"]);
+    // Where a request stays on its thread, that tells.
+    let mut bound = matcher(&beside, Chain::Thread);
+    assert_eq!(told(&mut bound, 2900 * MS), ["1: retried 200"]);
+}

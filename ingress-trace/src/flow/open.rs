@@ -5,7 +5,7 @@ use super::fit::Attempt;
 use super::times::UNCLEAR;
 use super::{Ending, checks};
 use crate::cause::reading::SWITCHING;
-use crate::cause::taxonomy::Protocol;
+use crate::cause::taxonomy::{Phase, Protocol};
 use crate::event::{Event, ExchangeId};
 use crate::finding::Request;
 use crate::profiles::Chain;
@@ -132,6 +132,12 @@ impl Open {
             return Ending::Unknown;
         }
         Ending::Retried(hidden.status)
+    }
+
+    /// Whether it may have been a check although a success seems to hide it: of a connect there are no
+    /// words, and where requests move between threads, what a thread does next is chance as well.
+    pub fn doubtful(&self) -> bool {
+        self.chain == Chain::Process && self.failure.phase == Phase::Connect
     }
 
     /// Whether it can tell what the controller asks for itself: not an upgrade that its client did not

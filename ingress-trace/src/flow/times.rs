@@ -41,3 +41,6 @@ pub const NEAR: u64 = 100_000_000;
 pub const LINKED: u64 = 2_000_000_000;
 /// Two clients that are this near each other cannot be told apart by time alone.
 pub const UNCLEAR: u64 = 3_000_000;
+/// How long a failed connect that a success seems to hide by chance waits for another of its kind that
+/// was nobody's: several intervals of quick checks.
+pub const DOUBT: u64 = 5_000_000_000;

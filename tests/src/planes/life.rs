@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::own::{Own, PORT, TLS_PORT, at};
 use super::{Plane, checks, each, watch, watch_in};
-use crate::agent::{Agent, Finding, VERDICT};
+use crate::agent::{Agent, VERDICT};
 use crate::backends::{Backends, Behavior as B};
 use crate::bed::Bed;
 use crate::expect::Differences;
@@ -86,11 +86,10 @@ impl Life {
     /// Ends the agent; whatever it told beside a marker is a false alarm.
     pub fn finish(self, differences: &Mutex<Differences>) -> Result<()> {
         self.mark(MARKER)?;
-        let (busy, plane) = (self.busy, self.plane);
-        let unlearnt = |alarm: &Finding| busy && unlearnt(plane, alarm);
+        let plane = self.plane;
         for alarm in self.agent.stop()? {
             let expected = alarm.path().starts_with(MARKER) || alarm.text("/outcome") == "slow";
-            if !expected && !unlearnt(&alarm) {
+            if !expected {
                 note(differences, format!("{plane:?}: {}", alarm.0));
             }
         }
@@ -116,19 +115,6 @@ fn cluster() -> Result<FakeApi> {
         objects::slice(shop::NAME, TRACES, &port, &[endpoint]),
     ])?;
     Ok(api)
-}
-
-/// The first connects of Traefik's and Caddy's checks that fail beside a client's success: see the known
-/// limits in ARCHITECTURE.md. What they are taken for is another client's then.
-fn unlearnt(plane: Plane, alarm: &Finding) -> bool {
-    let visible = alarm.text("/client_visible");
-    match plane {
-        Plane::Nginx | Plane::Haproxy | Plane::Envoy => false,
-        Plane::Traefik | Plane::Caddy => {
-            let own = alarm.text("/backend/service") == TRACES;
-            !own && visible == "no" && alarm.text("/phase") == "connect"
-        }
-    }
 }
 
 /// Notes what is not as it should be.
