@@ -258,8 +258,8 @@ fn check(world: &World) -> Result<()> {
     assert_eq!(none.text("/outcome"), "no_upstream");
     world.names(&none, "empty", "");
 
-    let (listener, word) = world.plane.six("refused");
-    let refused = world.told(listener, &format!("/{word}/of-six"))?;
+    let (listener, path) = world.plane.six("refused");
+    let refused = world.told(listener, &format!("/{path}/of-six"))?;
     assert_eq!(
         refused.text("/backend/address"),
         Host::Backend.v6().to_string()

@@ -55,7 +55,7 @@ impl View {
     async fn all_synced(&mut self) {
         self.until("all synced", |view| {
             let states = view.report().states;
-            states.len() == 7 && states.values().all(|state| state.synced)
+            states.len() == 8 && states.values().all(|state| state.synced)
         })
         .await;
     }
