@@ -252,22 +252,22 @@ fn check(world: &World) -> Result<()> {
     let refused = world.told(plain, "/refused/four")?;
     world.names(&refused, "cart", "cart-0");
     assert_eq!(refused.text("/outcome"), "connect_refused");
-    let reset = world.told(plain, "/reset-request/four")?;
-    world.names(&reset, "orders", "cart-0");
+    let broken = world.told(plain, "/reset-request/four")?;
+    world.names(&broken, "orders", "cart-0");
     let none = world.told(plain, "/none/here")?;
     assert_eq!(none.text("/outcome"), "no_upstream");
     world.names(&none, "empty", "");
 
-    let (listener, path) = world.plane.six("refused");
-    let refused = world.told(listener, &format!("/{path}/of-six"))?;
+    let (listener, route) = world.plane.six("refused");
+    let refused = world.told(listener, &format!("/{route}/of-six"))?;
     assert_eq!(
         refused.text("/backend/address"),
         Host::Backend.v6().to_string()
     );
     world.names(&refused, "cart", "cart-0");
-    let (listener, word) = world.plane.six("reset-request");
-    let reset = world.told(listener, &format!("/{word}/of-six"))?;
-    world.names(&reset, "orders", "cart-0");
+    let (listener, route) = world.plane.six("reset-request");
+    let broken = world.told(listener, &format!("/{route}/of-six"))?;
+    world.names(&broken, "orders", "cart-0");
     let labels = [
         ("backend_namespace", &*world.space),
         ("backend_service", "orders"),

@@ -30,13 +30,14 @@ struct View<'a> {
 struct Claim<'a> {
     service: Option<&'a Name>,
     view: View<'a>,
-    criteria: [u8; 5],
+    criteria: [i64; 6],
 }
 
 /// What the places of [`Claim::criteria`] behind the first stand for.
-const CRITERIA: [Picked; 4] = [
+const CRITERIA: [Picked; 5] = [
     Picked::Asked,
     Picked::Port,
+    Picked::Standing,
     Picked::Standing,
     Picked::Routed,
 ];
@@ -248,20 +249,22 @@ impl<'a> Claim<'a> {
             (false, _) => 2,
         };
         let class = match view.port {
-            // Who has the address now, and had the port, is nearer than who had both before.
-            PortOf::Named(_) if matches!(view.standing, Standing::Gone(_)) => 2,
+            // Who has the address now, and had the port, is nearer than who had both before, or
+            // got them afterwards.
+            PortOf::Named(_) if view.standing != Standing::Held => 2,
             PortOf::Named(_) => 0,
             PortOf::Any => 1,
             PortOf::Former { .. } => 2,
             PortOf::Coming { .. } => 3,
             PortOf::Other => 4,
         };
-        let not = |said: fn(&Weight) -> bool| u8::from(!weight.as_ref().is_some_and(said));
+        let not = |said: fn(&Weight) -> bool| i64::from(!weight.as_ref().is_some_and(said));
         let criteria = [
             tier,
             not(|weight| weight.asked),
             class,
-            standing_class(view.standing),
+            i64::from(view.standing != Standing::Held),
+            distance(&view, at),
             not(|weight| weight.routed),
         ];
         Self {
@@ -319,6 +322,23 @@ fn view<'a>(group: &Group<'a>, port: u16, at: Timestamp) -> Option<View<'a>> {
         timeline,
         port: port_of(group, tenant, port, at),
     })
+}
+
+/// How far from a time, in microseconds, somebody had the address and the port who did not then.
+fn distance(view: &View, at: Timestamp) -> i64 {
+    let stood = match view.standing {
+        Standing::Held => at,
+        Standing::Gone(until) => until.at,
+        Standing::Later(from) => from.at,
+    };
+    let near = match &view.port {
+        PortOf::Former { until, .. } => stood.min(until.at),
+        _ => stood,
+    };
+    near.as_microsecond()
+        .abs_diff(at.as_microsecond())
+        .try_into()
+        .unwrap_or(i64::MAX)
 }
 
 fn standing_class(standing: Standing) -> u8 {

@@ -91,6 +91,44 @@ fn an_address_that_moved_to_another_pod_is_told_with_both() {
 }
 
 #[test]
+fn of_those_who_had_an_address_and_port_before_the_last_one_is_told() {
+    let mut index = index();
+    let names = ["a-first", "c-second", "b-third"];
+    let times = [20_000, 40_000, 60_000];
+    for (start, name) in times.into_iter().zip(names) {
+        let own = slice(name, name, 8080, &[ready("10.1.0.3", name)]);
+        index.apply(own, at(start));
+        index.delete(Kind::Slice, &shop(name), at(start + 500));
+    }
+    let other = slice("mail", "mail", 25, &[ready("10.1.0.3", "mail")]);
+    index.apply(other, at(80_000));
+    for (start, expected) in times.into_iter().zip(names) {
+        let time = start + 1000;
+        let told = endpoint(&index, "10.1.0.3:8080", time);
+        assert_eq!(told.service, Some(shop(expected)), "{time}");
+        assert_ne!(told.picked, Picked::Guess, "{time}");
+    }
+}
+
+#[test]
+fn who_gets_an_address_soon_is_told_only_where_nobody_was_nearer() {
+    let with = |port| slice("old", "old", port, &[ready("10.1.0.3", "a")]);
+    let new = || slice("new", "new", 8080, &[ready("10.1.0.3", "b")]);
+    let told = |index: &Index, time| endpoint(index, "10.1.0.3:8080", time).service;
+    let mut moved = index();
+    moved.apply(with(8080), at(1000));
+    moved.apply(with(9), at(5000));
+    moved.apply(new(), at(8000));
+    assert_eq!(told(&moved, 7900), Some(shop("old")), "it has the address");
+    let mut gone = index();
+    gone.apply(with(8080), at(1000));
+    gone.delete(Kind::Slice, &shop("old"), at(5000));
+    gone.apply(new(), at(8000));
+    assert_eq!(told(&gone, 6000), Some(shop("old")));
+    assert_eq!(told(&gone, 7900), Some(shop("new")), "it was learned late");
+}
+
+#[test]
 fn within_a_service_the_newest_pod_of_an_address_counts() {
     let mut index = index();
     index.apply(
