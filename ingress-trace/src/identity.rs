@@ -94,11 +94,34 @@ pub struct Identity {
     pub evidence: Vec<String>,
 }
 
+/// The pod behind a failure, and whether the cluster may know more of it: [`identify`] without words.
+pub fn whom(question: &Question, index: &Index) -> (Option<Name>, bool) {
+    if !question.addressed() {
+        return (None, true);
+    }
+    let asked = question
+        .request
+        .map(|request| asked(request, question.serves));
+    let at = |address| index.whose(address, question.at, asked.as_ref());
+    let (first, leads) = (at(question.event.remote), question.event.leads);
+    let outside = first == Owned::Outside;
+    let pod = match (first, leads.filter(|real| *real != question.event.remote)) {
+        (Owned::Front(_), Some(real)) => at(real).into_pod(),
+        (first, _) => first.into_pod(),
+    };
+    (pod, !outside)
+}
+
+impl Question<'_> {
+    /// Whether an address was connected to.
+    fn addressed(&self) -> bool {
+        self.event.kind == event::Kind::Refused || self.event.leg == Leg::Upstream
+    }
+}
+
 /// Names the backend of a failure.
 pub fn identify(question: &Question, index: &Index) -> Identity {
-    let refused = question.event.kind == event::Kind::Refused;
-    let addressed = refused || question.event.leg == Leg::Upstream;
-    let mut identity = if addressed {
+    let mut identity = if question.addressed() {
         of_address(question, question.event.remote, index)
     } else {
         of_route(question, index)

@@ -23,7 +23,10 @@ fn ask(index: &Index, event: &Event, ms: i64) -> Identity {
         at: at(ms),
         stale: None,
     };
-    identify(&question, index)
+    let who = identify(&question, index);
+    let known = who.owned != Some(Owned::Outside);
+    assert_eq!(whom(&question, index), (who.pod.clone(), known));
+    who
 }
 
 #[test]
@@ -242,6 +245,7 @@ fn what_is_outside_has_no_name_and_old_state_says_so() {
         stale: Some(Duration::from_secs(12)),
     };
     let who = identify(&question, &index);
+    assert_eq!(whom(&question, &index), (None, false));
     assert_eq!(
         (who.service, who.pod, who.owned),
         (None, None, Some(Owned::Outside))

@@ -17,7 +17,7 @@ use super::{Learnt, Update};
 use crate::conntrack::Conntrack;
 use crate::counts::Labels;
 use crate::finding::Ingress;
-use crate::identity::{Identity, Question, identify};
+use crate::identity::{Identity, Question, identify, whom};
 use crate::neighbors::Neighbor;
 
 /// How long the past is kept: at 100 changes a second as much as there is room for.
@@ -90,11 +90,14 @@ impl View {
     /// Where a connection really leads, when its destination is a Service's own address. To be asked
     /// soon: the kernel forgets it some seconds after the connection's end.
     pub fn leads(&self, local: SocketAddr, remote: SocketAddr) -> Option<SocketAddr> {
-        let front = matches!(
-            self.index.whose(remote, Timestamp::now(), None),
-            Owned::Front(_) | Owned::Node(_)
-        );
-        let conntrack = self.conntrack.as_ref().filter(|_| front)?;
+        let front = || {
+            let owned = self.index.whose(remote, Timestamp::now(), None);
+            matches!(owned, Owned::Front(_) | Owned::Node(_))
+        };
+        let conntrack = self.conntrack.as_ref()?;
+        if !self.index.may_lead_on(remote.ip()) || !front() {
+            return None;
+        }
         conntrack.destination(local, remote)
     }
 
@@ -112,21 +115,17 @@ impl View {
     /// Has the details of the failed pod fetched: they come within a moment, and once more after 2 s.
     /// False where nothing in the cluster can tell more.
     pub fn looks_at(&self, question: &Question) -> bool {
-        let who = self.identify(question);
-        if let Some(pod) = &who.pod {
-            self.link.look_at(pod.clone());
+        let (pod, known) = whom(question, &self.index);
+        if let Some(pod) = pod {
+            self.link.look_at(pod);
         }
-        who.owned != Some(Owned::Outside) || self.stale.is_some()
+        known || self.stale.is_some()
     }
 
     /// The pod of this node that has this address now.
     pub fn neighbor(&self, backend: SocketAddr) -> Option<Neighbor> {
         let now = Timestamp::now();
-        let pod = match self.index.whose(backend, now, None) {
-            Owned::Endpoint(tenancy) => tenancy.pod?,
-            Owned::Pod { pod, .. } => pod,
-            Owned::Front(_) | Owned::Node(_) | Owned::Outside => return None,
-        };
+        let pod = self.index.whose(backend, now, None).into_pod()?;
         self.of_this_node(&self.index.pod(&pod, now)?)
     }
 

@@ -25,6 +25,17 @@ pub enum Owned {
     Outside,
 }
 
+impl Owned {
+    /// The pod, where it is one's.
+    pub fn into_pod(self) -> Option<Name> {
+        match self {
+            Self::Endpoint(tenancy) => tenancy.pod,
+            Self::Pod { pod, .. } => Some(pod),
+            Self::Front(_) | Self::Node(_) | Self::Outside => None,
+        }
+    }
+}
+
 /// An endpoint as it was at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenancy {

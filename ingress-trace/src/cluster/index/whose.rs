@@ -55,6 +55,13 @@ impl Index {
             .unwrap_or(Owned::Outside)
     }
 
+    /// Whether an address may be a Service's own, or a node's: two look-ups, for every connection.
+    pub fn may_lead_on(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        let mut own = self.services.linked(&Spot::Address(ip));
+        own.next().is_some() || self.is_node(ip)
+    }
+
     /// The Service of an address by now, for metrics; none outside of Services.
     pub fn labels(&self, address: SocketAddr) -> Option<Label<'_>> {
         let (ip, port) = (address.ip().to_canonical(), address.port());

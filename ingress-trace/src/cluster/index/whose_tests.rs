@@ -300,9 +300,11 @@ fn services_are_told_by_their_own_addresses_and_by_their_ports_on_nodes() {
     let on_node = Via::NodePort(Name::new("", "node-2"));
     assert_eq!(front("192.168.0.2:30080", 2000), Some((Some(80), on_node)));
     assert_eq!(front("192.168.0.3:30080", 2000), None);
+    assert!(!index.may_lead_on(to("192.168.0.3:30080").ip()));
     for address in ["10.96.0.1:80", "192.168.0.100:80", "192.168.0.2:30080"] {
         let label = index.labels(to(address)).expect("a label");
         assert_eq!((label.service, label.port), (&shop("cart"), "http"));
+        assert!(index.may_lead_on(to(address).ip()), "{address}");
     }
     assert_eq!(index.labels(to("192.168.0.3:30080")), None);
 }

@@ -86,8 +86,8 @@ fn run(rig: &Rig, api: &FakeApi, config: &Path, churn: Duration, ingress: bool) 
     } else {
         rig.agent_of(&arguments)?
     };
-    // Pods, Services, slices, Ingresses, nodes, and the two kinds of gateway routes.
-    let all = if ingress { 7 } else { 1 };
+    // Pods, Services, slices, Ingresses, their classes, nodes, and the two kinds of gateway routes.
+    let all = if ingress { 8 } else { 1 };
     wait::holds("the cluster known", Duration::from_mins(2), || {
         agent
             .metrics()
