@@ -28,6 +28,16 @@ impl<T> Hold<T> {
         self.waiting.push_back((due, held));
     }
 
+    /// Those of the first `most` that need not wait any longer, in order.
+    pub fn release(&mut self, most: usize, stands: impl Fn(&T) -> bool) -> Vec<T> {
+        let first = self.waiting.drain(..most.min(self.waiting.len()));
+        let (ready, waits): (Vec<_>, Vec<_>) = first.partition(|(_, held)| stands(held));
+        for held in waits.into_iter().rev() {
+            self.waiting.push_front(held);
+        }
+        ready.into_iter().map(|(_, held)| held).collect()
+    }
+
     /// The next one whose time has come at `now`, or that there is no room for.
     pub fn pop(&mut self, now: u64) -> Option<T> {
         let (due, _) = self.waiting.front()?;
@@ -55,6 +65,17 @@ mod tests {
         }
         assert_eq!((hold.pop(0), hold.early), (Some(0), 1));
         assert_eq!((hold.pop(0), hold.early), (None, 1));
+    }
+
+    #[test]
+    fn what_stands_leaves_early_and_the_others_keep_their_turn() {
+        let mut hold = Hold::default();
+        for number in 0..10 {
+            hold.push(number, number);
+        }
+        assert_eq!(hold.release(6, |number| number % 2 == 1), [1, 3, 5]);
+        let left: Vec<u64> = std::iter::from_fn(|| hold.pop(u64::MAX)).collect();
+        assert_eq!((left, hold.early), (vec![0, 2, 4, 6, 7, 8, 9], 0));
     }
 
     proptest! {

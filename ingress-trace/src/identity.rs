@@ -139,6 +139,11 @@ pub fn identify(question: &Question, index: &Index) -> Identity {
 }
 
 impl Identity {
+    /// Whether a name is known, or will never be.
+    pub fn is_named(&self) -> bool {
+        self.service.is_some() || self.pod.is_some() || self.owned == Some(Owned::Outside)
+    }
+
     /// Puts the names and what speaks for them into a finding.
     pub fn fill(&self, finding: &mut Finding) {
         for words in &self.evidence {

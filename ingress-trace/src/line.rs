@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use crate::agent::clock_offset;
 use crate::beside::Beside;
-use crate::cause::classify::{Context, Known, finding, reading, wall};
+use crate::cause::classify::{Context, Known, finding, reading, verdict, wall};
 use crate::cause::evidence::Shortage;
+use crate::cause::facts::{Inside, Past};
 use crate::cause::reading::{Reading, asked_of_itself};
 use crate::cause::taxonomy::{Controller, Outcome};
 use crate::cause::timers::Timers;
 use crate::cli::Capture;
+use crate::cluster::object::Pod;
 use crate::cluster::view::View;
 use crate::event::{Event, Kind, Leg};
 use crate::finding::{Finding, Ingress};
@@ -39,6 +41,9 @@ const BEFORE: u64 = 1_500_000_000;
 /// How far the clocks of arriving and leaving packets may differ.
 const CLOCKS: u64 = 100_000;
 
+/// How many of those that wait for the cluster are asked at once whether they need no more.
+const ASKED: usize = 64;
+
 /// State of the line.
 pub struct Line {
     settle: Settle,
@@ -47,6 +52,8 @@ pub struct Line {
     timers: Timers,
     hold: Hold<Settled>,
     own: Own,
+    /// How often details of pods had come when those that wait were asked last.
+    details: u64,
     /// How long a failure waits for the cluster's word, in nanoseconds.
     patience: u64,
     node: String,
@@ -62,6 +69,26 @@ struct Settled {
     context: Context,
     /// Which routes the controller serves.
     serves: Option<Arc<Serves>>,
+}
+
+/// What is known around a failure at one moment.
+struct Around {
+    who: Option<Identity>,
+    inside: Option<Inside>,
+    past: Option<Past>,
+    ingress: Option<Arc<Pod>>,
+}
+
+impl Around {
+    fn known<'a>(&'a self, shortage: &'a Shortage) -> Known<'a> {
+        Known {
+            shortage,
+            who: self.who.as_ref(),
+            inside: self.inside.as_ref(),
+            past: self.past.as_ref(),
+            ingress: self.ingress.as_deref(),
+        }
+    }
 }
 
 impl Line {
@@ -81,6 +108,7 @@ impl Line {
             timers: Timers::default(),
             hold: Hold::default(),
             own: Own::default(),
+            details: 0,
             patience: u64::try_from(capture.kube_settle.as_nanos()).unwrap_or(u64::MAX),
             node,
             beside,
@@ -142,12 +170,17 @@ impl Line {
         let mut findings = Vec::new();
         for settled in settled {
             match view {
-                Some(view) if now != u64::MAX && awaits(&settled, view) => {
+                Some(view)
+                    if now != u64::MAX
+                        && !self.stands(&settled, view)
+                        && awaits(&settled, view) =>
+                {
                     self.hold.push(now.saturating_add(self.patience), settled);
                 }
                 _ => findings.extend(self.finding(&settled, watched, view)),
             }
         }
+        findings.extend(view.into_iter().flat_map(|view| self.early(watched, view)));
         while let Some(settled) = self.hold.pop(now) {
             findings.extend(self.finding(&settled, watched, view));
         }
@@ -203,43 +236,70 @@ impl Line {
         watched: &Watched,
         view: Option<&View>,
     ) -> Option<Finding> {
-        let Settled {
-            flow,
-            reading,
-            shortage,
-            context,
-            serves,
-        } = settled;
-        let who = view.map(|view| {
-            view.identify(&Question {
-                event: &flow.failure,
-                request: flow.request(),
-                serves: serves.as_deref(),
-                at: wall(flow.failure.time, context.clock),
-                stale: view.stale(),
-            })
-        });
-        if let Some((view, who)) = view.zip(who.as_ref())
-            && reading.outcome.is_failure()
+        let around = self.around(settled, view);
+        let Settled { flow, context, .. } = settled;
+        if let Some((view, who)) = view.zip(around.who.as_ref())
+            && settled.reading.outcome.is_failure()
             && self.owns(flow, who, watched, view)
         {
             self.metrics.own(context.controller);
             tracing::debug!(event = ?flow.failure, "the controller's own");
             return None;
         }
-        let inside = view
-            .zip(who.as_ref())
-            .and_then(|(view, who)| self.beside.inside(&flow.failure, who, view));
-        let past = self.beside.past(&flow.failure, reading.outcome);
-        let ingress = view.and_then(|view| view.ingress(&context.ingress));
-        let known = Known {
-            shortage,
-            who: who.as_ref(),
-            inside: inside.as_ref(),
-            past: past.as_ref(),
-            ingress: ingress.as_deref(),
-        };
-        Some(finding(flow, *reading, &known, &self.timers, context))
+        let known = around.known(&settled.shortage);
+        Some(finding(
+            flow,
+            settled.reading,
+            &known,
+            &self.timers,
+            context,
+        ))
+    }
+
+    /// Whether it is known who it was, and why: nothing is left to wait for.
+    fn stands(&self, settled: &Settled, view: &View) -> bool {
+        let around = self.around(settled, Some(view));
+        let known = around.known(&settled.shortage);
+        let Settled { flow, context, .. } = settled;
+        let named = around.who.as_ref().is_some_and(Identity::is_named);
+        named && verdict(flow, settled.reading, &known, &self.timers, context).stands()
+    }
+
+    fn around(&self, settled: &Settled, view: Option<&View>) -> Around {
+        let Settled { flow, context, .. } = settled;
+        let event = &flow.failure;
+        let who = view.map(|view| {
+            view.identify(&Question {
+                event,
+                request: flow.request(),
+                serves: settled.serves.as_deref(),
+                at: wall(event.time, context.clock),
+                stale: view.stale(),
+            })
+        });
+        let with = view.zip(who.as_ref());
+        Around {
+            inside: with.and_then(|(view, who)| self.beside.inside(event, who, view)),
+            past: self.beside.past(event, settled.reading.outcome),
+            ingress: view.and_then(|view| view.ingress(&context.ingress)),
+            who,
+        }
+    }
+
+    /// Those that wait and need no more: only the first ones are asked, and only when a pod's details
+    /// have come.
+    fn early(&mut self, watched: &Watched, view: &View) -> Vec<Finding> {
+        if self.details == view.details() {
+            return Vec::new();
+        }
+        self.details = view.details();
+        let mut hold = std::mem::take(&mut self.hold);
+        let ready = hold.release(ASKED, |settled| self.stands(settled, view));
+        self.hold = hold;
+        let ready = ready.iter();
+        ready
+            .filter_map(|settled| self.finding(settled, watched, Some(view)))
+            .collect()
     }
 
     /// What is known beside failures, to be told what the kernel counts.

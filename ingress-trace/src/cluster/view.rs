@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::index::owned::Owned;
 use super::index::{Index, PodThen, Way};
 use super::link::Link;
-use super::object::{Name, Pod};
+use super::object::{Kind, Name, Object, Pod};
 use super::stats::Report;
 use super::{Learnt, Update};
 use crate::conntrack::Conntrack;
@@ -35,6 +35,14 @@ pub struct View {
     began: Timestamp,
     /// Since when what is followed is not up to date, as of the last second.
     stale: Option<Timestamp>,
+    details: u64,
+}
+
+fn of_a_pod(update: &Update) -> bool {
+    match update {
+        Update::Apply(object) => matches!(**object, Object::Pod(_)),
+        Update::Delete(kind, _) | Update::Replace(kind, _) => *kind == Kind::Pod,
+    }
 }
 
 impl View {
@@ -58,6 +66,7 @@ impl View {
             conntrack: conntrack.ok(),
             began,
             stale: Some(began),
+            details: 0,
         }))
     }
 
@@ -70,12 +79,18 @@ impl View {
     pub fn learn(&mut self, mut each: impl FnMut(&Update)) {
         while let Some(Learnt { update, at }) = self.link.take() {
             each(&update);
+            self.details += u64::from(of_a_pod(&update));
             match update {
                 Update::Apply(object) => self.index.apply(*object, at),
                 Update::Delete(kind, name) => self.index.delete(kind, &name, at),
                 Update::Replace(kind, objects) => self.index.replace(kind, objects, at),
             }
         }
+    }
+
+    /// How often details of a pod have come.
+    pub fn details(&self) -> u64 {
+        self.details
     }
 
     /// To be called once a second: lets go of the distant past, and looks how old the state is.
