@@ -143,7 +143,7 @@ fn request(request: &Request) -> String {
     format!("{} {host}{}", request.method, request.path)
 }
 
-/// What the kernel saw and what supports the cause.
+/// What the kernel saw, what supports the cause, and what to do about it, in short.
 fn facts(finding: &Finding) -> String {
     let mut text = String::from(finding.outcome.word());
     if let Some(errno) = &finding.errno
@@ -165,6 +165,13 @@ fn facts(finding: &Finding) -> String {
     }
     for evidence in &finding.evidence {
         push(&mut text, format_args!("; {evidence}"));
+    }
+    if let Some(advice) = finding
+        .cause
+        .advice()
+        .filter(|_| finding.outcome.is_failure())
+    {
+        push(&mut text, format_args!(" -> {advice}"));
     }
     text
 }
@@ -293,18 +300,18 @@ mod tests {
             phase: None,
             ..example()
         };
-        expect![[r"
-            14:02:11.123 502 yes  keepalive_race           nginx -> 10.77.1.3:8080         GET shop.example/cart  reset (ECONNRESET) in request after 0.2 ms, exchange 2, idle 5.0 s; the connection had been idle for 5.0 s
+        expect![[r#"
+            14:02:11.123 502 yes  keepalive_race           nginx -> 10.77.1.3:8080         GET shop.example/cart  reset (ECONNRESET) in request after 0.2 ms, exchange 2, idle 5.0 s; the connection had been idle for 5.0 s -> longer keepalive in the backend than in the controller
             14:02:11.123 -   no   unknown                  nginx -> 10.77.1.3:8080         -  connect_refused in request after 2.0 s
             14:02:11.123 -   ?    unknown                  nginx -> 10.77.1.3:8080         -  connect_refused in request after 2.0 s
             14:02:11.123 502 yes  slow                     nginx -> 10.77.1.3:8080         GET shop.example/cart  slow (ECONNRESET) in request after 0.2 ms, exchange 2, idle 5.0 s; the connection had been idle for 5.0 s
-            14:02:11.123 502 yes  keepalive_race           nginx -> -                      GET shop.example/cart  no_upstream (ECONNRESET) after 0.2 ms, exchange 2, idle 5.0 s; the connection had been idle for 5.0 s
+            14:02:11.123 502 yes  keepalive_race           nginx -> -                      GET shop.example/cart  no_upstream (ECONNRESET) after 0.2 ms, exchange 2, idle 5.0 s; the connection had been idle for 5.0 s -> longer keepalive in the backend than in the controller
 
             CAUSE                   FAILURES  CLIENT-VISIBLE   STATUS               BACKENDS HIT MOST
             keepalive_race                 2  2                502 x2               10.77.1.3:8080 x1
             unknown                        2  0 (1 unclear)    - x2                 10.77.1.3:8080 x2
             warnings (no failures): 1
-        "]].assert_eq(&shown(
+        "#]].assert_eq(&shown(
             &[example(), hidden, unclear, slow, no_upstream],
             Color::Off,
         ));

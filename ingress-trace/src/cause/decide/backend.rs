@@ -135,22 +135,29 @@ pub(super) fn overloaded(facts: &Facts) -> Support {
 
 /// A full queue makes its kernel drop SYNs, and what follows on a handshake.
 fn queue(facts: &Facts, inside: &Inside) -> Support {
-    let overflows = inside.overflows.filter(|overflows| *overflows > 0)?;
-    let mut evidence = facts.shown();
-    evidence.push(format!(
-        "accept queues of pod {} overflowed {overflows} times within {}",
-        inside.pod.name,
-        span(inside.span)
-    ));
+    let overflows = inside.overflows.filter(|overflows| *overflows > 0);
     let ours = inside.queue.filter(|queue| queue.waiting > 0);
-    if let Some(queue) = ours {
-        evidence.push(format!(
-            "{} connections wait to be accepted on {}",
-            queue.waiting,
-            queue.local.port()
-        ));
+    let full = ours.is_some_and(|queue| queue.is_full());
+    if overflows.is_none() && !full {
+        return None;
     }
-    high_if(ours.is_some(), evidence)
+    let mut evidence = facts.shown();
+    evidence.extend(overflows.map(|overflows| {
+        format!(
+            "accept queues of pod {} overflowed {overflows} times within {}",
+            inside.pod.name,
+            span(inside.span)
+        )
+    }));
+    evidence.extend(ours.map(|queue| {
+        let (waiting, port) = (queue.waiting, queue.local.port());
+        let limit = queue
+            .limit
+            .map_or(String::new(), |limit| format!(", its limit is {limit}"));
+        format!("{waiting} connections wait to be accepted on {port}{limit}")
+    }));
+    // Without an overflow that was counted, it may have filled only afterwards.
+    high_if(overflows.is_some() && ours.is_some(), evidence)
 }
 
 fn descriptors(facts: &Facts, inside: &Inside) -> Support {

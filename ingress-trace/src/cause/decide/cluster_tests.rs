@@ -337,7 +337,23 @@ fn a_full_accept_queue_is_overload() {
             queue: None,
             ..full.clone()
         };
-        is(&world.inside(elsewhere), C::BackendOverloaded, Medium);
+        is(
+            &world.clone().inside(elsewhere),
+            C::BackendOverloaded,
+            Medium,
+        );
+        // It is full now, and was not looked at before.
+        let mut first = Inside {
+            overflows: None,
+            ..full.clone()
+        };
+        first.queue.as_mut().expect("a queue").limit = None;
+        assert_ne!(
+            world.clone().inside(first.clone()).decide().cause,
+            C::BackendOverloaded
+        );
+        first.queue.as_mut().expect("a queue").limit = Some(1);
+        is(&world.inside(first), C::BackendOverloaded, Medium);
     }
 }
 

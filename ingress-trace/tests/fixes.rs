@@ -1,0 +1,204 @@
+//! What findings propose, done: every command that changes something is run by a shell with the real
+//! kubectl against a real API server, which takes it; every other one is a line that kubectl understands.
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use ingress_trace::cause::fix::{Member, Subject, Thing, fixes};
+use ingress_trace::cause::taxonomy::{Cause, Controller};
+use ingress_trace::cluster::object::{Container, Name, Owner, Pod};
+use ingress_trace::profiles;
+use serde_json::{Value, json};
+use tests::apiserver::ApiServer;
+use tests::objects;
+use tests::scratch::Scratch;
+
+/// A shell in which `kubectl` is the real one.
+struct Shell {
+    scratch: Scratch,
+    home: String,
+}
+
+impl Shell {
+    fn new(server: &ApiServer) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let script = format!(
+            "#!/bin/sh\nexec {} kubectl --kubeconfig {} \"$@\"\n",
+            server.program().display(),
+            server.kubeconfig().display()
+        );
+        let program = scratch.path().join("kubectl");
+        fs::write(&program, script).context("failed to write kubectl")?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        let home = scratch.path().display().to_string();
+        Ok(Self { scratch, home })
+    }
+
+    /// What a line says on stderr where it fails.
+    fn run(&self, line: &str) -> Result<Option<String>> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{path}", self.scratch.path().display());
+        let mut shell = Command::new("sh");
+        shell
+            .arg("-c")
+            .arg(line)
+            .env("PATH", path)
+            .env("HOME", &self.home);
+        let output = shell.output().context("failed to run a shell")?;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok((!output.status.success()).then_some(told))
+    }
+}
+
+fn deployment(namespace: &str, name: &str, container: &Value) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}},
+                "spec": {"terminationGracePeriodSeconds": 60, "containers": [container]}}}})
+}
+
+fn container(name: &str) -> Value {
+    json!({"name": name, "image": "registry.example/app:1",
+        "ports": [{"containerPort": 8080, "protocol": "TCP"}],
+        "resources": {"limits": {"cpu": "500m", "memory": "512Mi"}}})
+}
+
+fn owned(namespace: &str, owner: &str, container: &str) -> Pod {
+    Pod {
+        name: Name::new(namespace, &format!("{owner}-7d9f-x")),
+        owner: Some(Owner {
+            kind: "Deployment".into(),
+            name: owner.into(),
+        }),
+        termination: Some(60),
+        containers: vec![Container {
+            name: container.into(),
+            ports: vec![("".into(), 8080)],
+            command: vec!["--configmap=$(POD_NAMESPACE)/settings".into()],
+            cpu: Some("500m".into()),
+            memory: Some("512Mi".into()),
+            ..Container::default()
+        }],
+        ..Pod::default()
+    }
+}
+
+fn subject(space: &str, controller: Controller, packaging: &'static str) -> Subject {
+    let name = |name: &str| Name::new(space, name);
+    let mut subject = Subject {
+        service: Some(Thing::new("service", &name("cart"))),
+        service_port: Some("80".to_owned()),
+        port: Some("8080".to_owned()),
+        right_port: Some("8081".to_owned()),
+        backend: Member::of(&owned(space, "cart", "app"), Some(8080)),
+        node: Some("n1".to_owned()),
+        route: Some(Thing::new("ingress", &name("web"))),
+        tls: true,
+        longer: Some(120),
+        shorter: Some(4),
+        connections: Some("32768".to_owned()),
+        files: Some("2048".to_owned()),
+        ..Subject::default()
+    }
+    .behind(controller, Some(&owned(space, "controller", "proxy")));
+    subject.packaging = Some(packaging);
+    subject
+}
+
+/// Every command of every cause for every data plane, once.
+fn commands(space: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    for profile in profiles::ALL {
+        for packaging in profile.packagings {
+            let subject = subject(space, profile.controller, packaging.name);
+            for cause in Cause::ALL {
+                all.extend(fixes(*cause, &subject));
+            }
+        }
+    }
+    all.retain(|line| line.starts_with("kubectl "));
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// Whether a command only looks: what it looks at may not be there.
+fn looks(line: &str) -> bool {
+    let verbs = [" get ", " describe ", " logs ", " top ", " exec "];
+    !line.contains("--replicas=") && verbs.iter().any(|verb| line.contains(verb))
+}
+
+#[test]
+fn what_findings_propose_is_taken_by_a_real_api_server() -> Result<()> {
+    let server = ApiServer::shared()?;
+    let namespace = server.namespace("fixes")?;
+    let space = namespace.name();
+    server.apply_all(&[
+        objects::node("n1"),
+        objects::service(space, "cart", Some("cart"), &[("http", 80, json!(8080))]),
+        objects::ingress(space, "web", "nginx", "shop.example", &[("/", "cart", 80)]),
+        deployment(space, "cart", &container("app")),
+        deployment(space, "controller", &container("proxy")),
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {},
+            "metadata": {"namespace": space, "name": "settings"}}),
+    ])?;
+    let shell = Shell::new(&server)?;
+    let mut changed = 0;
+    for line in commands(space) {
+        let failed = shell.run(&line)?;
+        if looks(&line) {
+            // Neither metrics nor kubelets are here: only the line itself may be wrong.
+            let usage = |told: &String| {
+                ["unknown", "--help", "unable to parse", "usage"]
+                    .iter()
+                    .any(|word| told.contains(word))
+            };
+            ensure!(!failed.as_ref().is_some_and(usage), "{line}: {failed:?}");
+        } else {
+            ensure!(failed.is_none(), "{line}: {failed:?}");
+            changed += 1;
+        }
+    }
+    ensure!(changed >= 20, "only {changed} commands change anything");
+    came_about(&server, space)
+}
+
+/// What the commands were meant to do is done.
+fn came_about(server: &Arc<ApiServer>, space: &str) -> Result<()> {
+    let object = |kind: &str, name: &str| {
+        let found = server.object(kind, space, name)?;
+        found.with_context(|| format!("no {kind} {name}"))
+    };
+    let cart = object("deployments", "cart")?;
+    let pod = &cart["spec"]["template"]["spec"];
+    let app = &pod["containers"][0];
+    let sleep = &app["lifecycle"]["preStop"]["exec"]["command"];
+    assert_eq!(sleep, &json!(["sleep", "15"]));
+    assert_eq!(pod["terminationGracePeriodSeconds"], 75);
+    assert_eq!(
+        app["resources"]["limits"],
+        json!({"cpu": "1", "memory": "1Gi"})
+    );
+    assert_eq!(app["readinessProbe"]["tcpSocket"]["port"], 8080);
+    assert_eq!(cart["spec"]["replicas"], 2);
+    let ports = &object("services", "cart")?["spec"]["ports"];
+    assert_eq!(
+        (&ports[0]["targetPort"], ports.as_array().map(Vec::len)),
+        (&json!(8081), Some(1))
+    );
+    let web = &object("ingresses", "web")?["metadata"]["annotations"];
+    assert_eq!(web["nginx.ingress.kubernetes.io/proxy-read-timeout"], "120");
+    let settings = &object("configmaps", "settings")?["data"];
+    assert_eq!(settings["max-worker-connections"], "32768");
+    assert_eq!(settings["upstream-keepalive-timeout"], "4");
+    let controller = object("deployments", "controller")?;
+    let template = &controller["spec"]["template"];
+    let restarted = &template["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"];
+    assert!(restarted.is_string(), "{template}");
+    let range = &template["spec"]["securityContext"]["sysctls"][0]["value"];
+    assert_eq!(range, "1024 65535");
+    Ok(())
+}
