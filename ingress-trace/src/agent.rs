@@ -68,7 +68,7 @@ pub async fn run(options: Options) -> Result<()> {
         None => None,
     };
     let node = options.targets.node()?;
-    let cluster = match &options.targets {
+    let mut cluster = match &options.targets {
         Targets { no_kube: true, .. } => None,
         targets => View::open(targets.kubeconfig.as_deref(), &node)?,
     };
@@ -76,6 +76,9 @@ pub async fn run(options: Options) -> Result<()> {
         cluster.is_some() || !options.targets.needs_kube(),
         "--pod and --ingress-selector need the Kubernetes API: name a kubeconfig with --kubeconfig"
     );
+    if let Some(cluster) = cluster.as_mut().filter(|_| options.targets.kube_events) {
+        cluster.tell();
+    }
     let (fresh, mut asked) = mpsc::channel(ASKED);
     let shown = Shown {
         fresh: Some(fresh),
@@ -233,6 +236,9 @@ impl Agent {
         watched.drain(|sample, look| line.sample(sample, look, cluster));
         for finding in line.findings(now, watched, cluster) {
             self.shown.metrics.failure(&finding);
+            if let Some(cluster) = &mut self.cluster {
+                cluster.notice(&finding);
+            }
             if self.out.finding(&finding)? == Reader::Gone {
                 return Ok(Reader::Gone);
             }

@@ -115,6 +115,10 @@ pub struct Targets {
     /// Work without the Kubernetes API
     #[arg(long)]
     pub no_kube: bool,
+    /// Tell causes as Kubernetes Events too, as `kubectl describe` shows them; needs the rights of
+    /// deploy/rbac-events.yaml
+    #[arg(long, conflicts_with = "no_kube")]
+    pub kube_events: bool,
     /// Name of this node [default: the host name]
     #[arg(long, value_name = "NAME", env = "NODE_NAME", hide_env_values = true)]
     pub node: Option<String>,

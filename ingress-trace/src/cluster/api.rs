@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Request, Response};
+use http::request::Builder;
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt as _;
 use kube::Client;
 use kube::client::Body;
@@ -13,7 +14,7 @@ use super::client::Source;
 use super::failed::{Failed, Reason, causes};
 use super::pace::Pace;
 use super::partial::Status;
-use super::resource::{Call, Resource};
+use super::resource::{Call, Resource, Verb};
 use super::stats::Stats;
 
 /// Requests a second in the long run, and at once: enough for the pages of a large cluster.
@@ -102,12 +103,36 @@ impl Api {
         Ok(lines.buffer)
     }
 
+    /// Creates or changes an object.
+    pub async fn write(&self, call: &Call, body: Vec<u8>) -> Result<(), Failed> {
+        let (method, kind) = match call.verb {
+            Verb::Patch => (Method::PATCH, "application/merge-patch+json"),
+            Verb::Create | Verb::Get | Verb::List | Verb::Watch => {
+                (Method::POST, "application/json")
+            }
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(&call.path)
+            .header(http::header::CONTENT_TYPE, kind);
+        // What the object is by now is of no interest, but the connection is: it is read to its end.
+        let mut lines = self.ask(call, request, body).await?;
+        while lines.more(self.patience.body).await? {
+            lines.buffer.clear();
+        }
+        Ok(())
+    }
+
     /// The lines of an answer, as they come.
     pub async fn lines(&self, call: &Call) -> Result<Lines, Failed> {
+        self.ask(call, Request::get(&call.path), Vec::new()).await
+    }
+
+    async fn ask(&self, call: &Call, request: Builder, body: Vec<u8>) -> Result<Lines, Failed> {
         let wait = locked(&self.pace).take(Instant::now());
         sleep(wait).await;
         let client = self.client()?;
-        let request = Request::get(&call.path).body(Body::empty());
+        let request = request.body(Body::from(body));
         let request = request.expect("paths are made of escaped parts");
         let answer = timeout(self.patience.answer, client.send(request)).await;
         let code = |answer: &Response<Body>| answer.status().as_u16();

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use super::resource::{Call, Resource};
+use super::resource::{Call, EVENTS, Resource};
 
 /// Why a request failed; a label of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,8 +120,13 @@ impl Failed {
 }
 
 fn missing_rule(resource: &Resource, verb: &str) -> String {
+    let file = if *resource == EVENTS {
+        "rbac-events.yaml"
+    } else {
+        "rbac.yaml"
+    };
     format!(
-        "add to the agent's ClusterRole (deploy/rbac.yaml): apiGroups: [\"{}\"], resources: \
+        "add to the agent's ClusterRole (deploy/{file}): apiGroups: [\"{}\"], resources: \
          [\"{}\"], verbs: [\"{verb}\"]",
         resource.group, resource.plural
     )

@@ -14,13 +14,17 @@ use super::api::{Api, Patience};
 use super::client::Source;
 use super::failed::Reason;
 use super::fetch;
-use super::object::Name;
-use super::resource::{PODS, WIDE};
+use super::notice::Post;
+use super::object::{Kind, Name};
+use super::resource::{EVENTS, PODS, WIDE};
 use super::stats::Report;
+use super::tell;
 use super::watch::{Learnt, Update, Watch};
 
 /// Updates that may wait for the agent; the API waits beyond.
 const WAITING: usize = 1024;
+/// Kubernetes Events that may wait.
+const POSTS: usize = 64;
 /// Names of failed pods that may wait.
 const FAILED: usize = 256;
 /// How long the cluster is followed after the last ingress pod of this node went: one that is
@@ -33,14 +37,16 @@ pub struct Link {
     sender: mpsc::Sender<Learnt>,
     learnt: mpsc::Receiver<Learnt>,
     asked: mpsc::Sender<Name>,
-    /// This node's pods, and single ones.
-    _narrow: JoinSet<()>,
+    /// This node's pods, and single ones; what is told to the API.
+    narrow: JoinSet<()>,
     /// All the rest, while it is wanted.
     wide: JoinSet<()>,
     /// Since when nobody has wanted the rest.
     unwanted: Option<Instant>,
     /// What the end of watches means for what is known.
     cleared: VecDeque<Learnt>,
+    /// Where Kubernetes Events go, where they are wanted.
+    posts: Option<mpsc::Sender<Post>>,
 }
 
 impl Link {
@@ -65,7 +71,12 @@ impl Link {
         let (sender, learnt) = mpsc::channel(WAITING);
         let (asked, names) = mpsc::channel(FAILED);
         let mut narrow = JoinSet::new();
-        let pods = Watch::new(Arc::clone(&api), PODS, Some(node), sender.clone());
+        let pods = Watch::new(
+            Arc::clone(&api),
+            (Kind::Pod, PODS),
+            Some(node),
+            sender.clone(),
+        );
         narrow.spawn(pods.run());
         narrow.spawn(fetch::run(Arc::clone(&api), names, sender.clone()));
         Self {
@@ -73,10 +84,36 @@ impl Link {
             sender,
             learnt,
             asked,
-            _narrow: narrow,
+            narrow,
             wide: JoinSet::new(),
             unwanted: None,
             cleared: VecDeque::new(),
+            posts: None,
+        }
+    }
+
+    /// From now on Kubernetes Events are wanted.
+    pub fn tell(&mut self) {
+        let (sender, posts) = mpsc::channel(POSTS);
+        self.narrow.spawn(tell::run(Arc::clone(&self.api), posts));
+        self.posts = Some(sender);
+    }
+
+    /// Sends a Kubernetes Event, if there is room.
+    pub fn post(&self, post: Post) {
+        let full = self
+            .posts
+            .as_ref()
+            .is_none_or(|posts| posts.try_send(post).is_err());
+        if full {
+            self.dropped(1);
+        }
+    }
+
+    /// Kubernetes Events that were not sent.
+    pub fn dropped(&self, many: u64) {
+        for _ in 0..many {
+            self.api.stats.error(&EVENTS, Reason::Dropped);
         }
     }
 
@@ -97,8 +134,8 @@ impl Link {
 
     fn widen(&mut self) {
         tracing::info!("following the cluster for this node's ingress pods");
-        for resource in WIDE {
-            let watch = Watch::new(Arc::clone(&self.api), resource, None, self.sender.clone());
+        for followed in WIDE {
+            let watch = Watch::new(Arc::clone(&self.api), followed, None, self.sender.clone());
             self.wide.spawn(watch.run());
         }
     }
@@ -112,9 +149,9 @@ impl Link {
             self.cleared.push_back(learnt);
         }
         let at = Timestamp::now();
-        for resource in WIDE {
+        for (kind, resource) in WIDE {
             self.api.stats.ended(&resource);
-            let update = Update::Replace(resource.kind, Vec::new());
+            let update = Update::Replace(kind, Vec::new());
             self.cleared.push_back(Learnt { update, at });
         }
     }

@@ -6,11 +6,13 @@ mod failed;
 mod fetch;
 pub mod index;
 pub mod link;
+mod notice;
 pub mod object;
 mod pace;
 pub mod partial;
 mod resource;
 pub mod stats;
+mod tell;
 pub mod view;
 mod watch;
 

@@ -268,6 +268,9 @@ pub struct Endpoint {
 pub struct Service {
     /// Namespace and name.
     pub name: Name,
+    /// `metadata.uid`: Events name it.
+    #[serde(default)]
+    pub uid: Arc<str>,
     /// `spec.type` ExternalName: the name it stands for.
     pub external_name: Option<Arc<str>>,
     /// Whether it has a selector: else its endpoints are made by hand.

@@ -1,11 +1,9 @@
-//! Which resources of the Kubernetes API are read, and how they are called there. Data only.
+//! Which resources of the Kubernetes API are read or written, and how they are called there. Data only.
 use super::object::Kind;
 
 /// A resource of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// What its objects become.
-    pub kind: Kind,
     /// API group; empty for the core.
     pub group: &'static str,
     /// Versions to try, the newest first.
@@ -16,62 +14,82 @@ pub struct Resource {
 
 /// Pods: those of this node, and single ones whose connections failed.
 pub const PODS: Resource = Resource {
-    kind: Kind::Pod,
     group: "",
     versions: &["v1"],
     plural: "pods",
 };
 
+/// What is told to people who ask the API (`kubectl describe`); never read.
+pub const EVENTS: Resource = Resource {
+    group: "events.k8s.io",
+    versions: &["v1"],
+    plural: "events",
+};
+
 /// What is watched only while this node has an ingress pod.
-pub const WIDE: [Resource; 7] = [
-    Resource {
-        kind: Kind::Slice,
-        group: "discovery.k8s.io",
-        versions: &["v1"],
-        plural: "endpointslices",
-    },
-    Resource {
-        kind: Kind::Service,
-        group: "",
-        versions: &["v1"],
-        plural: "services",
-    },
-    Resource {
-        kind: Kind::Ingress,
-        group: "networking.k8s.io",
-        versions: &["v1"],
-        plural: "ingresses",
-    },
-    Resource {
-        kind: Kind::Class,
-        group: "networking.k8s.io",
-        versions: &["v1"],
-        plural: "ingressclasses",
-    },
-    Resource {
-        kind: Kind::Node,
-        group: "",
-        versions: &["v1"],
-        plural: "nodes",
-    },
-    Resource {
-        kind: Kind::HttpRoute,
-        group: "gateway.networking.k8s.io",
-        versions: &["v1", "v1beta1"],
-        plural: "httproutes",
-    },
-    Resource {
-        kind: Kind::GrpcRoute,
-        group: "gateway.networking.k8s.io",
-        versions: &["v1", "v1alpha2"],
-        plural: "grpcroutes",
-    },
+pub const WIDE: [(Kind, Resource); 7] = [
+    (
+        Kind::Slice,
+        Resource {
+            group: "discovery.k8s.io",
+            versions: &["v1"],
+            plural: "endpointslices",
+        },
+    ),
+    (
+        Kind::Service,
+        Resource {
+            group: "",
+            versions: &["v1"],
+            plural: "services",
+        },
+    ),
+    (
+        Kind::Ingress,
+        Resource {
+            group: "networking.k8s.io",
+            versions: &["v1"],
+            plural: "ingresses",
+        },
+    ),
+    (
+        Kind::Class,
+        Resource {
+            group: "networking.k8s.io",
+            versions: &["v1"],
+            plural: "ingressclasses",
+        },
+    ),
+    (
+        Kind::Node,
+        Resource {
+            group: "",
+            versions: &["v1"],
+            plural: "nodes",
+        },
+    ),
+    (
+        Kind::HttpRoute,
+        Resource {
+            group: "gateway.networking.k8s.io",
+            versions: &["v1", "v1beta1"],
+            plural: "httproutes",
+        },
+    ),
+    (
+        Kind::GrpcRoute,
+        Resource {
+            group: "gateway.networking.k8s.io",
+            versions: &["v1", "v1alpha2"],
+            plural: "grpcroutes",
+        },
+    ),
 ];
 
 impl Resource {
     /// Whether a cluster may be without it.
     pub fn optional(&self) -> bool {
-        matches!(self.kind, Kind::HttpRoute | Kind::GrpcRoute)
+        self.group == "gateway.networking.k8s.io"
     }
 
     /// Its path at this version, over all namespaces.
@@ -94,6 +112,10 @@ pub enum Verb {
     List,
     /// Changes, as they come.
     Watch,
+    /// A new one.
+    Create,
+    /// A change to one.
+    Patch,
 }
 
 impl Verb {
@@ -103,6 +125,8 @@ impl Verb {
             Self::Get => "get",
             Self::List => "list",
             Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Patch => "patch",
         }
     }
 }
@@ -142,7 +166,7 @@ mod tests {
     fn resources_of_the_core_and_of_groups_have_their_paths() {
         assert_eq!(PODS.path("v1"), "/api/v1/pods");
         assert_eq!(
-            WIDE[0].path("v1"),
+            WIDE[0].1.path("v1"),
             "/apis/discovery.k8s.io/v1/endpointslices"
         );
     }

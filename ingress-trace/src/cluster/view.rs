@@ -11,12 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::index::owned::Owned;
 use super::index::{Index, PodThen, Way};
 use super::link::Link;
+use super::notice::{About, Notices, Subject};
 use super::object::{Kind, Name, Object, Pod};
 use super::stats::Report;
 use super::{Learnt, Update};
 use crate::conntrack::Conntrack;
 use crate::counts::Labels;
-use crate::finding::Ingress;
+use crate::finding::{Finding, Ingress};
 use crate::identity::{Identity, Question, identify, whom};
 use crate::neighbors::Neighbor;
 
@@ -33,6 +34,8 @@ pub struct View {
     /// Absent without the right to ask.
     conntrack: Option<Conntrack>,
     began: Timestamp,
+    /// Where Kubernetes Events are wanted.
+    notices: Option<Notices>,
     /// Since when what is followed is not up to date, as of the last second.
     stale: Option<Timestamp>,
     details: u64,
@@ -65,9 +68,63 @@ impl View {
             node: node.into(),
             conntrack: conntrack.ok(),
             began,
+            notices: None,
             stale: Some(began),
             details: 0,
         }))
+    }
+
+    /// From now on causes are told as Kubernetes Events.
+    pub fn tell(&mut self) {
+        self.link.tell();
+        self.notices = Some(Notices::new(&self.node, Instant::now()));
+    }
+
+    /// Tells a finding where that is wanted, and it has a cause that an object is to blame for.
+    pub fn notice(&mut self, finding: &Finding) {
+        if self.notices.is_none() || !finding.outcome.is_failure() {
+            return;
+        }
+        let subject = self.subject(finding);
+        if let Some((notices, subject)) = self.notices.as_mut().zip(subject) {
+            notices.note(subject, finding);
+        }
+    }
+
+    /// Whom a cause is about, with the uid as of the failure.
+    fn subject(&self, finding: &Finding) -> Option<Subject> {
+        let backend = finding.backend.clone().unwrap_or_default();
+        let name = |namespace: &Option<String>, name: &Option<String>| {
+            Some(Name::new(namespace.as_deref()?, name.as_deref()?))
+        };
+        let pod = |name: Name| {
+            let known = self.index.pod(&name, finding.time)?;
+            let uid = Arc::clone(&known.pod.uid);
+            Some(Subject {
+                kind: "Pod",
+                name,
+                uid,
+            })
+        };
+        let service = || {
+            let name = name(&backend.namespace, &backend.service)?;
+            let then = self.index.service(&name, None, finding.time);
+            let uid = Arc::clone(&then.service?.uid);
+            Some(Subject {
+                kind: "Service",
+                name,
+                uid,
+            })
+        };
+        let behind = || name(&backend.namespace, &backend.pod).and_then(pod);
+        match About::of(finding.cause)? {
+            About::Ingress => {
+                let ingress = &finding.ingress;
+                name(&ingress.namespace, &ingress.pod).and_then(pod)
+            }
+            About::Pod => behind().or_else(service),
+            About::Service => service().or_else(behind),
+        }
     }
 
     /// Says whether this node has an ingress pod: only then is all of the cluster followed.
@@ -99,6 +156,12 @@ impl View {
         self.stale = stale.map(|heard| heard.unwrap_or(self.began));
         if let Ok(before) = Timestamp::now().checked_sub(HORIZON) {
             self.index.forget(before);
+        }
+        if let Some(notices) = &mut self.notices {
+            for post in notices.due(Instant::now(), Timestamp::now()) {
+                self.link.post(post);
+            }
+            self.link.dropped(std::mem::take(&mut notices.dropped));
         }
     }
 

@@ -44,6 +44,7 @@ pub struct Learnt {
 /// One watch.
 pub struct Watch {
     api: Arc<Api>,
+    kind: Kind,
     resource: Resource,
     /// Field selector, where only some objects are wanted.
     fields: Option<String>,
@@ -59,13 +60,14 @@ impl Watch {
     /// Of all objects, or of those on this node.
     pub fn new(
         api: Arc<Api>,
-        resource: Resource,
+        (kind, resource): (Kind, Resource),
         node: Option<&str>,
         updates: mpsc::Sender<Learnt>,
     ) -> Self {
         api.stats.watching(&resource);
         Self {
             api,
+            kind,
             resource,
             fields: node.map(|node| format!("spec.nodeName={node}")),
             updates,
@@ -110,7 +112,7 @@ impl Watch {
                 query.push(("resourceVersion", "0"));
             }
             let body = self.api.body(&self.call(Verb::List, &query)).await?;
-            let page = partial::page(self.resource.kind, &body);
+            let page = partial::page(self.kind, &body);
             let page = page.map_err(|error| unreadable(&error))?;
             for _ in 0..page.unreadable {
                 self.api.stats.error(&self.resource, Reason::Unreadable);
@@ -129,8 +131,7 @@ impl Watch {
                             "no pods on this node: is its name right? see --node"
                         );
                     }
-                    self.send(Update::Replace(self.resource.kind, objects))
-                        .await;
+                    self.send(Update::Replace(self.kind, objects)).await;
                     self.version = Some(page.version);
                     self.heard();
                     return Ok(());
@@ -170,7 +171,7 @@ impl Watch {
     async fn changes(&mut self, lines: &mut Lines) -> Result<(), Failed> {
         let patience = self.api.patience.line;
         while let Some(line) = lines.next(patience).await? {
-            let change = partial::change(self.resource.kind, line);
+            let change = partial::change(self.kind, line);
             let version = match change.map_err(|error| unreadable(&error))? {
                 Change::Applied(read) => {
                     self.send(Update::Apply(Box::new(read.object))).await;
@@ -178,7 +179,7 @@ impl Watch {
                 }
                 Change::Deleted(read) => {
                     let name = read.object.name().clone();
-                    self.send(Update::Delete(self.resource.kind, name)).await;
+                    self.send(Update::Delete(self.kind, name)).await;
                     read.version
                 }
                 Change::Bookmark(version) => version,
@@ -241,8 +242,7 @@ impl Watch {
         if self.served != 0 {
             return Duration::ZERO;
         }
-        self.send(Update::Replace(self.resource.kind, Vec::new()))
-            .await;
+        self.send(Update::Replace(self.kind, Vec::new())).await;
         self.heard();
         spread(self.api.patience.absent, random())
     }

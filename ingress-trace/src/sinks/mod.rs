@@ -35,7 +35,7 @@ impl Reader {
 
 /// A finding as it comes from nginx, for the tests of the sinks.
 #[cfg(test)]
-fn example() -> crate::finding::Finding {
+pub(crate) fn example() -> crate::finding::Finding {
     use crate::cause::taxonomy as words;
     use crate::finding::{Backend, Finding, Ingress, Request};
 

@@ -112,6 +112,12 @@ impl ApiServer {
         Ok(access)
     }
 
+    /// Gives the agent's account the right to write Events, as `deploy/` does.
+    pub fn allow_events(&self) -> Result<()> {
+        let file = format!("{DEPLOY}/rbac-events.yaml");
+        self.kubectl(&["apply", "-f", &file]).map(drop)
+    }
+
     /// A client with the agent's rights and no others.
     pub fn agent_client(&self, access: &Access) -> Result<KubeClient> {
         Ok(self.admin().with_token(&access.token()?))

@@ -79,6 +79,7 @@ impl Partial for Service {
         let external_ips = spec.external_ips.into_iter().flatten();
         Object::Service(object::Service {
             name: self.metadata.name(),
+            uid: Arc::clone(&self.metadata.uid),
             external_name: spec.external_name.filter(|_| external),
             selects: !external && spec.selector.is_some_and(|labels| !labels.is_empty()),
             cluster_ips,
