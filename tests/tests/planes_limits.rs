@@ -140,6 +140,24 @@ fn expected(status: u16) -> Value {
         "status_source": "observed", "client_visible": "yes", "backend": null})
 }
 
+/// Notes what is not told of these paths exactly once, as it should be, and all that is told besides.
+fn compare(
+    plane: Plane,
+    mut findings: Vec<Finding>,
+    expected: impl IntoIterator<Item = (String, Value)>,
+    differences: &Mutex<Differences>,
+) {
+    let mut differences = differences.lock().expect("no thread panics with it");
+    for (path, expected) in expected {
+        let fits = |one: &Finding| one.path() == path;
+        differences.only(&format!("{plane:?} {path}"), &findings, fits, &expected);
+        findings.retain(|one| !fits(one));
+    }
+    for finding in findings {
+        differences.note(format!("{plane:?} told: {}", finding.0));
+    }
+}
+
 /// How often each kind of client asks where nothing is held.
 const TIMES: u32 = 40;
 /// The same while a request is held, or waits in a queue.
@@ -181,20 +199,12 @@ fn limited(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
     };
     findings.retain(|one| !one.path().starts_with(marker) && !opens(one));
     findings.retain(|one| one.text("/outcome") != "slow");
-    let mut differences = differences.lock().expect("no thread panics with it");
-    for (word, status, times) in asked {
-        for number in 0..times {
-            let path = format!("/{word}/plain-{number}");
-            let what = format!("{plane:?} {path}");
-            let fits = |one: &Finding| one.path() == path;
-            differences.only(&what, &findings, fits, &expected(status));
-            findings.retain(|one| !fits(one));
-        }
-    }
+    let all = asked.into_iter().flat_map(|(word, status, times)| {
+        let path = move |number| (format!("/{word}/plain-{number}"), expected(status));
+        (0..times).map(path)
+    });
     // Under TLS nobody can know, and checks are nobody's.
-    for finding in findings {
-        differences.note(format!("{plane:?} told: {}", finding.0));
-    }
+    compare(plane, findings, all, differences);
     Ok(())
 }
 
@@ -384,18 +394,11 @@ fn exhausted(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
     }
     let got = plain::get(&narrow.bed, at(PORT), "/fresh/again")?;
     ensure!(got.status == Some(200), "{got:?}");
-    let mut findings = narrow.agent.stop()?;
-    let mut differences = differences.lock().expect("no thread panics with it");
+    let findings = narrow.agent.stop()?;
     let mut expected = expected(limits::without_descriptor(plane));
     expected["cause"] = json!("ingress_fds_exhausted");
-    for path in told {
-        let fits = |one: &Finding| one.path() == path;
-        differences.only(&format!("{plane:?} {path}"), &findings, fits, &expected);
-        findings.retain(|one| !fits(one));
-    }
-    for finding in findings {
-        differences.note(format!("{plane:?} told: {}", finding.0));
-    }
+    let all = told.into_iter().map(|path| (path, expected.clone()));
+    compare(plane, findings, all, differences);
     Ok(())
 }
 
@@ -438,19 +441,14 @@ fn refuses(plane: Plane, differences: &Mutex<Differences>) -> Result<()> {
         tls.send(request("GET", &path, headers).as_bytes())?;
         tls.answer()?;
     }
-    let mut findings = narrow.agent.stop()?;
-    let mut differences = differences.lock().expect("no thread panics with it");
-    for (path, status) in failed {
-        let fits = |one: &Finding| one.path() == path;
+    let findings = narrow.agent.stop()?;
+    let all = failed.into_iter().map(|(path, status)| {
         let expected = json!({"outcome": "bad_response", "phase": "response", "status": status,
             "status_source": "observed", "client_visible": "yes", "cause": "protocol_error",
             "backend": {"port": SCRIPT_PORT}});
-        differences.only(&format!("{plane:?} {path}"), &findings, fits, &expected);
-        findings.retain(|one| !fits(one));
-    }
-    for finding in findings {
-        differences.note(format!("{plane:?} told: {}", finding.0));
-    }
+        (path, expected)
+    });
+    compare(plane, findings, all, differences);
     Ok(())
 }
 

@@ -131,21 +131,17 @@ const GOAWAY: Facts = ("closed_early", Some("request"), "premature_close", "GOAW
 
 type Row = (&'static str, Route, Facts, &'static [Client]);
 
-fn https_rows() -> Vec<Row> {
-    let fault = |word, fault, speaks| Route::fault(word, fault, speaks);
+/// Endpoints that cannot be connected to, by the first segments of their paths.
+fn unreachable([refused, dropped]: [&str; 2], speaks: Speaks) -> Vec<Row> {
+    let to = |word, fault| Route::fault(word, fault, speaks);
     vec![
-        (
-            "refused",
-            fault("s-refused", Fault::Refused, Speaks::Https),
-            REFUSED,
-            ALL,
-        ),
-        (
-            "SYN dropped",
-            fault("s-dropped", Fault::Dropped, Speaks::Https),
-            DROPPED,
-            ALL,
-        ),
+        ("refused", to(refused, Fault::Refused), REFUSED, ALL),
+        ("SYN dropped", to(dropped, Fault::Dropped), DROPPED, ALL),
+    ]
+}
+
+fn https_rows() -> Vec<Row> {
+    vec![
         (
             "RST to the ClientHello",
             https(Secure::HelloReset),
@@ -232,20 +228,7 @@ fn https_rows() -> Vec<Row> {
 }
 
 fn http2_rows() -> Vec<Row> {
-    let fault = |word, fault, speaks| Route::fault(word, fault, speaks);
     vec![
-        (
-            "refused",
-            fault("h-refused", Fault::Refused, Speaks::H2c),
-            REFUSED,
-            ALL,
-        ),
-        (
-            "SYN dropped",
-            fault("h-dropped", Fault::Dropped, Speaks::H2c),
-            DROPPED,
-            ALL,
-        ),
         ("RST, request read", http2(H2::Reset), RESET, ALL),
         ("FIN, request read", http2(H2::Fin), CLOSED, ALL),
         (
@@ -277,17 +260,24 @@ fn http2_rows() -> Vec<Row> {
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
-    let rows = https_rows().into_iter().chain(http2_rows());
-    rows.map(
-        |(what, route, (outcome, phase, cause, evidence), clients)| Case {
-            what,
-            route,
-            outcome,
-            phase,
-            cause,
-            evidence,
-            clients,
-        },
-    )
-    .collect()
+    let rows = [
+        unreachable(["s-refused", "s-dropped"], Speaks::Https),
+        https_rows(),
+        unreachable(["h-refused", "h-dropped"], Speaks::H2c),
+        http2_rows(),
+    ];
+    rows.into_iter()
+        .flatten()
+        .map(
+            |(what, route, (outcome, phase, cause, evidence), clients)| Case {
+                what,
+                route,
+                outcome,
+                phase,
+                cause,
+                evidence,
+                clients,
+            },
+        )
+        .collect()
 }
