@@ -13,6 +13,7 @@ use crate::cause::reading::{Reading, asked_of_itself};
 use crate::cause::taxonomy::{Controller, Outcome};
 use crate::cause::timers::Timers;
 use crate::cli::Capture;
+use crate::cluster::index::Way;
 use crate::cluster::object::Pod;
 use crate::cluster::view::View;
 use crate::event::{Event, Kind, Leg};
@@ -261,8 +262,14 @@ impl Line {
         let around = self.around(settled, Some(view));
         let known = around.known(&settled.shortage);
         let Settled { flow, context, .. } = settled;
-        let named = around.who.as_ref().is_some_and(Identity::is_named);
-        named && verdict(flow, settled.reading, &known, &self.timers, context).stands()
+        let named = around.who.as_ref().filter(|who| who.is_named());
+        // Which backends have answered is known a second later.
+        let routed = named.is_some_and(|who| {
+            let way = who.owned.as_ref();
+            let way = way.map(|owned| view.way(owned, flow.failure.remote));
+            way != Some(Way::Unrouted) || flow.proven(profiles::of(context.controller).chains)
+        });
+        routed && verdict(flow, settled.reading, &known, &self.timers, context).stands()
     }
 
     fn around(&self, settled: &Settled, view: Option<&View>) -> Around {
