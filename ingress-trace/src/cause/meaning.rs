@@ -142,7 +142,7 @@ impl Cause {
             ],
             Self::BackendOverloaded => &[
                 "accept queues of the pod overflowed while SYNs stayed unanswered",
-                "or: its CPU quota held it back for half of the time, or it was out of descriptors",
+                "or: its CPU quota held it back for half of the wait, or it was out of descriptors",
             ],
             Self::IngressPortsExhausted => &[
                 "connect() failed with EADDRNOTAVAIL",

@@ -2,11 +2,12 @@
 use std::time::Duration;
 
 use super::facts::STARTING;
-use super::ingress::{full, held_back};
+use super::ingress::full;
 use super::pod::started;
 use super::{Facts, Support, high, high_if, medium};
 use crate::cause::evidence::span;
 use crate::cause::facts::Inside;
+use crate::cause::reading::age;
 use crate::cause::taxonomy::Outcome;
 use crate::cluster::index::owned::{Picked, PortOf};
 
@@ -173,7 +174,9 @@ fn descriptors(facts: &Facts, inside: &Inside) -> Support {
 
 fn throttled(facts: &Facts, inside: &Inside) -> Support {
     let throttling = inside.throttling?;
-    if !held_back(throttling, inside.span) {
+    // The readings lie around the wait: half of it, and more than now and then between them.
+    let held = Duration::from_nanos(throttling.nanos);
+    if held * 2 < age(facts.event()) || held * 5 < inside.span || held.is_zero() {
         return None;
     }
     let mut evidence = facts.shown();

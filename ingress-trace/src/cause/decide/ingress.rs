@@ -102,7 +102,7 @@ pub(super) fn overloaded(facts: &Facts) -> Support {
 }
 
 /// Whether a quota took half of the time: a cgroup that is throttled now and then is everyday life.
-pub(super) fn held_back(throttled: Throttling, span: Duration) -> bool {
+fn held_back(throttled: Throttling, span: Duration) -> bool {
     !span.is_zero() && Duration::from_nanos(throttled.nanos) * 2 >= span
 }
 
