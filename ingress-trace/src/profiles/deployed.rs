@@ -1,16 +1,24 @@
-//! In: a pod as the cluster has it. Out: how it is deployed, in the words of the profiles. Pure.
+//! In: a pod as the cluster has it. Out: the same in the words of the profiles, and how it is deployed.
+//! Pure.
 use std::collections::BTreeMap;
 
-use super::packaging::{self, Container};
+use super::packaging::{self, Container, Recognized};
 use crate::cluster::object::Pod;
 
-/// What people call the way in which this ingress pod is deployed.
-pub fn packaging(pod: &Pod) -> Option<&'static str> {
-    let labels: BTreeMap<String, String> = pod
-        .labels
-        .iter()
+/// Labels by their keys.
+pub fn labels(pod: &Pod) -> BTreeMap<String, String> {
+    let pairs = pod.labels.iter();
+    pairs
         .map(|(key, value)| (key.to_string(), value.to_string()))
-        .collect();
+        .collect()
+}
+
+/// What is read off a pod that the profiles know.
+pub fn deployed<T>(
+    pod: &Pod,
+    labels: &BTreeMap<String, String>,
+    read: impl FnOnce(&Recognized, &[Container]) -> T,
+) -> Option<T> {
     let commands: Vec<Vec<String>> = pod
         .containers
         .iter()
@@ -26,5 +34,6 @@ pub fn packaging(pod: &Pod) -> Option<&'static str> {
             command,
         })
         .collect();
-    Some(packaging::pod(&labels, &containers)?.packaging.name)
+    let told = packaging::pod(labels, &containers)?;
+    Some(read(&told, &containers))
 }

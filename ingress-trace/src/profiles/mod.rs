@@ -16,7 +16,7 @@ pub mod serves;
 mod traefik;
 mod unknown;
 
-pub use deployed::packaging;
+pub use deployed::{deployed, labels};
 pub use packaging::{By, Container, Packaging, Recognized, pod};
 pub use serves::Serves;
 

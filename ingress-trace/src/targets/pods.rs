@@ -84,7 +84,7 @@ impl Rules {
         if matches!(&*pod.phase, "Succeeded" | "Failed") {
             return None;
         }
-        let labels = labels(pod);
+        let labels = profiles::labels(pod);
         let known = known(pod, &labels);
         let kind = self.kind(
             pod,
@@ -116,35 +116,13 @@ impl Rules {
     }
 }
 
-fn labels(pod: &Pod) -> BTreeMap<String, String> {
-    pod.labels
-        .iter()
-        .map(|(key, value)| (key.to_string(), value.to_string()))
-        .collect()
-}
-
 /// The data plane that the profiles know this pod as, and what it serves.
 fn known(pod: &Pod, labels: &BTreeMap<String, String>) -> Option<(Controller, Serves)> {
-    let commands: Vec<Vec<String>> = pod
-        .containers
-        .iter()
-        .map(|container| container.command.iter().map(ToString::to_string).collect())
-        .collect();
-    let containers: Vec<_> = pod
-        .containers
-        .iter()
-        .zip(&commands)
-        .map(|(container, command)| profiles::Container {
-            name: &container.name,
-            image: &container.image,
-            command,
-        })
-        .collect();
-    let told = profiles::pod(labels, &containers)?;
-    let serves = told
-        .packaging
-        .serves(labels, &pod.name.namespace, &containers);
-    Some((told.controller, serves))
+    profiles::deployed(pod, labels, |told, containers| {
+        let namespace = &pod.name.namespace;
+        let serves = told.packaging.serves(labels, namespace, containers);
+        (told.controller, serves)
+    })
 }
 
 /// Which data plane a pod is.

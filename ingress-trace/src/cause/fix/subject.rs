@@ -10,6 +10,7 @@ use crate::cluster::object::{Kind, Name, Owner, Pod};
 use crate::event::{Event, Strange};
 use crate::identity::Identity;
 use crate::limits::ProcessUsage;
+use crate::profiles;
 
 /// An object of a kind, by the name that kubectl has for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,7 +222,8 @@ impl Subject {
         self.controller = Some(controller);
         if let Some(pod) = pod {
             self.ingress = Member::of(pod, None);
-            self.packaging = crate::profiles::packaging(pod);
+            let labels = profiles::labels(pod);
+            self.packaging = profiles::deployed(pod, &labels, |told, _| told.packaging.name);
             self.settings = settings(pod);
         }
         self
