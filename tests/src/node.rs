@@ -2,7 +2,7 @@
 //! hierarchies, and the real cluster that tells of them. For tests of causes.
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -34,8 +34,8 @@ pub struct Node {
     pub namespace: String,
     /// The name of the node: its state is no other test's.
     pub name: String,
-    /// The address of its pods: no other test's, as all share one cluster.
-    pub address: IpAddr,
+    /// The addresses of its pods: no other test's, as all share one cluster.
+    pub addresses: [IpAddr; 2],
     /// The ingress.
     pub edge: Edge,
     access: Access,
@@ -45,18 +45,22 @@ pub struct Node {
 
 impl Node {
     /// A node whose ingress has these server directives on port [`INGRESS`], with `$POD` for the
-    /// address of its pods.
+    /// address of its pod; upstream `both` has that one's and its sibling's, port 8000.
     pub fn new(server: &Arc<ApiServer>, namespace: &str, directives: &str) -> Result<Self> {
         static COUNT: AtomicU8 = AtomicU8::new(100);
         // kubectl looks first and creates then.
         static RIGHTS: Mutex<()> = Mutex::new(());
         let bed = Bed::new()?;
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let address = IpAddr::from([10, 77, 0, number]);
-        let batch = format!("addr add {address}/24 dev eth0\n");
-        netns::ip(Some(&bed.namespace(Host::Backend)), &batch)?;
-        let directives = directives.replace("$POD", &address.to_string());
-        let http = format!("server {{ listen {INGRESS};\n{directives}\n}}\n");
+        let number = COUNT.fetch_add(2, Ordering::Relaxed);
+        let addresses = [number, number + 1].map(|last| IpAddr::from([10, 77, 0, last]));
+        let batch = addresses.map(|address| format!("addr add {address}/24 dev eth0\n"));
+        netns::ip(Some(&bed.namespace(Host::Backend)), &batch.concat())?;
+        let [own, sibling] = addresses.map(|address| address.to_string());
+        let directives = directives.replace("$POD", &own);
+        let http = format!(
+            "upstream both {{ server {own}:8000 max_fails=0; server {sibling}:8000 max_fails=0; }}\n\
+             server {{ listen {INGRESS};\n{directives}\n}}\n"
+        );
         let edge = Edge::start(&bed, "", &http)?;
         let access = {
             let _one = RIGHTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +72,7 @@ impl Node {
             server: Arc::clone(server),
             namespace: namespace.to_owned(),
             name,
-            address,
+            addresses,
             edge,
             access,
             bed,
@@ -105,7 +109,12 @@ impl Node {
 
     /// A pod that is ready, of this container port; nothing runs in it yet.
     pub fn pod(&self, name: &str, port: u16) -> Result<Pod<'_>> {
-        Pod::new(self, name, port)
+        Pod::new(self, name, self.addresses[0], port)
+    }
+
+    /// Another one beside it.
+    pub fn sibling(&self, name: &str, port: u16) -> Result<Pod<'_>> {
+        Pod::new(self, name, self.addresses[1], port)
     }
 
     /// One GET by the client.
@@ -144,6 +153,7 @@ impl Node {
 pub struct Pod<'a> {
     node: &'a Node,
     name: String,
+    address: IpAddr,
     port: u16,
     /// Its container's cgroup, below the mount of any hierarchy.
     path: PathBuf,
@@ -151,8 +161,7 @@ pub struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
-    fn new(node: &'a Node, name: &str, port: u16) -> Result<Self> {
-        let address = node.address;
+    fn new(node: &'a Node, name: &str, address: IpAddr, port: u16) -> Result<Self> {
         let object = objects::pod(&node.namespace, name, &node.name, &[address], &[port]);
         node.server.apply(&object)?;
         let known = node.server.object("pods", &node.namespace, name)?;
@@ -167,6 +176,7 @@ impl<'a> Pod<'a> {
         let pod = Self {
             node,
             name: name.to_owned(),
+            address,
             port,
             path: Path::new(tag).join(path),
             running: Mutex::default(),
@@ -177,7 +187,7 @@ impl<'a> Pod<'a> {
 
     /// Its address.
     pub fn address(&self) -> IpAddr {
-        self.node.address
+        self.address
     }
 
     fn folder(&self) -> Result<PathBuf> {
@@ -205,7 +215,9 @@ impl<'a> Pod<'a> {
         for controller in ["cpu", "memory"] {
             command.arg(self.controls(controller)?.join("cgroup.procs"));
         }
-        command.arg(sibling("app")?).arg(self.port.to_string());
+        command.arg(sibling("app")?);
+        // Its own address only: its sibling has the same port.
+        command.arg(SocketAddr::new(self.address, self.port).to_string());
         command
             .args(arguments)
             .stdin(Stdio::null())

@@ -18,6 +18,7 @@ const PORT: u16 = 8000;
 const ROUTES: &str = "proxy_read_timeout 1500ms;\n\
     location /cart/ { proxy_pass http://$POD:8000; }\n\
     location /wrong/ { proxy_pass http://$POD:8001; }\n\
+    location /both/ { proxy_pass http://both; }\n\
     location /empty/ { return 503; }";
 
 /// What the finding says, all at once.
@@ -215,6 +216,34 @@ fn a_container_that_ended_by_itself_has_crashed_also_for_those_who_come_later() 
 }
 
 #[test]
+fn what_was_seen_of_a_backend_before_and_of_its_sibling_is_said() -> Result<()> {
+    with_cart("siblings", PORT, |node, pod, agent| {
+        pod.run(&[])?;
+        let other = node.sibling("cart-1", PORT)?;
+        let both = [(pod.address(), true, false), (other.address(), true, false)];
+        node.await_endpoints("cart", &both)?;
+        other.run(&[])?;
+        let until = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < until {
+            node.ask("/both/fine", 200)?;
+        }
+        pod.signal(libc::SIGKILL);
+        pod.ended()?;
+        pod.tell_ended("Error")?;
+        let statuses = [node.get("/both/one")?.status, node.get("/both/two")?.status];
+        ensure!(statuses.contains(&Some(502)) && statuses.contains(&Some(200)));
+        let fails = |one: &Finding| one.path().starts_with("/both/") && one.path() != "/both/fine";
+        let finding = agent.finding("the pod's end", fails)?;
+        names(&finding, node)?;
+        let words = [
+            "the last success of this address was",
+            "other pods of the Service within 10 s: 1 answered, 0 failed in the same way",
+        ];
+        expect(&finding, "backend_crashed", 502, &words)
+    })
+}
+
+#[test]
 fn a_target_port_on_which_nothing_listens_is_the_wrong_one() -> Result<()> {
     with_cart("port", 8001, |node, pod, agent| {
         pod.run(&[])?;
@@ -293,7 +322,7 @@ fn filter(node: &Node, verdict: &str) -> Result<()> {
     let rules = format!(
         "table inet fence {{ chain in {{ type filter hook input priority 0;\n\
          ip daddr {} tcp dport {PORT} {verdict}\n}}\n}}\n",
-        node.address
+        node.addresses[0]
     );
     node.bed.nft(Host::Backend, &rules)
 }

@@ -1,4 +1,4 @@
-//! The application of a pod: `app PORT [--backlog N] [--deaf] [--descriptors N]`. Serves HTTP/1.1 with
+//! The application of a pod: `app ADDRESS:PORT [--backlog N] [--deaf] [--descriptors N]`. Serves HTTP/1.1 with
 //! keepalive; `/spin?ms=N` burns CPU time first, `/eat?mb=N` takes memory for good. With `--deaf` it
 //! never accepts; `--descriptors` lowers its own limit. Says `listening` when all that is done.
 use std::ffi::OsString;
@@ -21,8 +21,8 @@ fn main() -> Result<()> {
         let at = arguments.iter().position(|word| word == name)?;
         word(at + 1)?.parse::<u32>().ok()
     };
-    let port: u16 = word(0).context("no PORT")?.parse().context("no PORT")?;
-    let listener = TcpListener::bind(("::", port)).context("failed to listen")?;
+    let at = word(0).context("no ADDRESS:PORT")?;
+    let listener = TcpListener::bind(at).context("failed to listen")?;
     if let Some(backlog) = option("--backlog") {
         listen_again(&listener, backlog)?;
     }
