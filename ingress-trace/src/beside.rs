@@ -12,7 +12,7 @@ use crate::cluster::view::View;
 use crate::event::{Event, Kind, Leg};
 use crate::identity::Identity;
 use crate::neighbors::Neighbors;
-use crate::past::Pasts;
+use crate::past::{Pasts, Successes};
 
 /// Backends with traffic whose pods are thought of in a second.
 const THOUGHT_OF: usize = 64;
@@ -123,20 +123,21 @@ fn may_fail(event: &Event) -> bool {
     happened && event.leg == Leg::Upstream
 }
 
-/// How often each backend has succeeded so far: connects, and exchanges whose response was no 502, 503
-/// or 504.
-fn successes(aggregates: &[(Key, Value)]) -> HashMap<SocketAddr, u64> {
-    let mut totals = HashMap::new();
+/// How often each backend has succeeded so far.
+fn successes(aggregates: &[(Key, Value)]) -> HashMap<SocketAddr, Successes> {
+    let mut totals: HashMap<SocketAddr, Successes> = HashMap::new();
     for (key, value) in aggregates {
-        let fine = match key.counted {
-            counted::EXCHANGE => !matches!(key.status, 502..=504),
-            counted::CONNECT => true,
-            _ => false,
-        };
         let address = Ipv6Addr::from(key.address);
-        if fine && !address.is_unspecified() {
-            let ip = IpAddr::V6(address).to_canonical();
-            *totals.entry(SocketAddr::new(ip, key.port)).or_default() += value.count;
+        if address.is_unspecified() {
+            continue;
+        }
+        let backend = SocketAddr::new(IpAddr::V6(address).to_canonical(), key.port);
+        match key.counted {
+            counted::CONNECT => totals.entry(backend).or_default().connects += value.count,
+            counted::EXCHANGE if !matches!(key.status, 502..=504) => {
+                totals.entry(backend).or_default().answers += value.count;
+            }
+            _ => {}
         }
     }
     totals
@@ -177,6 +178,10 @@ mod tests {
         };
         let totals = successes(&all.map(entry));
         let backend = "10.0.0.1:80".parse().expect("an address");
-        assert_eq!(totals, [(backend, 15)].into());
+        let expected = Successes {
+            connects: 1,
+            answers: 14,
+        };
+        assert_eq!(totals, [(backend, expected)].into());
     }
 }

@@ -29,16 +29,62 @@ pub struct Pasts {
     noted: Option<u64>,
 }
 
+/// How often a backend has succeeded so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Successes {
+    /// Connects.
+    pub connects: u64,
+    /// Exchanges whose response was no 502, 503 or 504.
+    pub answers: u64,
+}
+
+/// Times at which a count grew.
+#[derive(Debug, Default)]
+struct Growth {
+    total: u64,
+    /// After the first, not after the second; oldest first.
+    spans: Vec<(u64, u64)>,
+}
+
+impl Growth {
+    /// An idle count leaves the kernel's map: the sum shrinks, and nothing has happened.
+    fn note(&mut self, total: u64, from: u64, to: u64) -> bool {
+        let grown = total > std::mem::replace(&mut self.total, total);
+        if grown {
+            match self.spans.last_mut() {
+                Some((_, last)) if *last == from => *last = to,
+                _ => self.spans.push((from, to)),
+            }
+            if self.spans.len() > SPANS {
+                self.spans.remove(0);
+            }
+        }
+        grown
+    }
+
+    /// How long before a time it last grew: within a tick where it went on then.
+    fn last(&self, at: u64) -> Option<Duration> {
+        let (from, to) = self.spans.iter().rev().find(|(from, _)| *from < at)?;
+        let ago = at.checked_sub(*to).unwrap_or((at - from).min(TICK));
+        Some(Duration::from_nanos(ago))
+    }
+
+    fn near(&self, at: u64) -> bool {
+        let near = |(from, to): &(u64, u64)| {
+            *to >= at.saturating_sub(NEAR) && *from <= at.saturating_add(NEAR)
+        };
+        self.spans.iter().any(near)
+    }
+}
+
 #[derive(Debug)]
 struct Backend {
-    /// Successes that were counted so far.
-    total: u64,
+    connects: Growth,
+    answers: Growth,
     /// Since when it is known.
     since: u64,
     /// When it last succeeded or failed.
     touched: u64,
-    /// When it succeeded: after the first, not after the second; oldest first.
-    fine: Vec<(u64, u64)>,
     /// How it failed last, and when.
     failed: Option<(Outcome, u64)>,
     service: Option<Name>,
@@ -47,38 +93,37 @@ struct Backend {
 impl Backend {
     fn new(at: u64) -> Self {
         Self {
-            total: 0,
+            connects: Growth::default(),
+            answers: Growth::default(),
             since: at,
             touched: at,
-            fine: Vec::new(),
             failed: None,
             service: None,
         }
     }
 
-    fn succeeded(&mut self, from: u64, to: u64) {
-        self.touched = self.touched.max(to);
-        match self.fine.last_mut() {
-            Some((_, last)) if *last == from => *last = to,
-            _ => self.fine.push((from, to)),
+    /// Whether that is news.
+    fn note(&mut self, now: Successes, from: u64, to: u64) -> bool {
+        let connected = self.connects.note(now.connects, from, to);
+        let grown = self.answers.note(now.answers, from, to) || connected;
+        if grown {
+            self.touched = self.touched.max(to);
         }
-        if self.fine.len() > SPANS {
-            self.fine.remove(0);
-        }
+        grown
     }
 
-    /// How long before a time it last succeeded: within a tick where it went on then.
-    fn last(&self, at: u64) -> Option<Duration> {
-        let (from, to) = self.fine.iter().rev().find(|(from, _)| *from < at)?;
-        let ago = at.checked_sub(*to).unwrap_or((at - from).min(TICK));
-        Some(Duration::from_nanos(ago))
-    }
-
-    fn was_fine(&self, at: u64) -> bool {
-        let near = |(from, to): &(u64, u64)| {
-            *to >= at.saturating_sub(NEAR) && *from <= at.saturating_add(NEAR)
-        };
-        self.fine.iter().any(near)
+    /// What is success for who failed in this way: beyond the connect, a connect is none, as its own
+    /// one went well.
+    fn successes(&self, outcome: Outcome) -> impl Iterator<Item = &Growth> {
+        let connecting = matches!(
+            outcome,
+            Outcome::ConnectRefused
+                | Outcome::ConnectTimeout
+                | Outcome::ConnectUnreachable
+                | Outcome::ConnectLocal
+        );
+        let connects = connecting.then_some(&self.connects);
+        connects.into_iter().chain([&self.answers])
     }
 
     fn had_failed(&self, outcome: Outcome, at: u64) -> bool {
@@ -88,22 +133,18 @@ impl Backend {
 }
 
 impl Pasts {
-    /// Takes how often each backend has succeeded so far: connects, and exchanges whose response was no
-    /// 502, 503 or 504. `service` says whose a backend is that has news.
+    /// Takes how often each backend has succeeded so far. `service` says whose a backend is that has
+    /// news.
     pub fn note(
         &mut self,
-        totals: impl IntoIterator<Item = (SocketAddr, u64)>,
+        totals: impl IntoIterator<Item = (SocketAddr, Successes)>,
         service: impl Fn(SocketAddr) -> Option<Name>,
         now: u64,
     ) {
         let from = self.noted.replace(now).unwrap_or(now);
         self.busy.clear();
         for (address, total) in totals {
-            let backend = self.backend(address, now);
-            // An idle count leaves the kernel's map: the sum shrinks, and nothing has happened.
-            let grown = total > std::mem::replace(&mut backend.total, total);
-            if grown {
-                backend.succeeded(from, now);
+            if self.backend(address, now).note(total, from, now) {
                 self.busy.push(address);
                 self.belongs(address, service(address));
             }
@@ -149,13 +190,16 @@ impl Pasts {
             };
             if sibling.had_failed(outcome, at) {
                 failed.insert(other.ip());
-            } else if sibling.was_fine(at) {
+            } else if sibling.successes(outcome).any(|some| some.near(at)) {
                 fine.insert(other.ip());
             }
         }
         let count = |set: &BTreeSet<_>| u32::try_from(set.len()).unwrap_or(u32::MAX);
         Past {
-            last_success: backend.last(at),
+            last_success: backend
+                .successes(outcome)
+                .filter_map(|some| some.last(at))
+                .min(),
             watched: Duration::from_nanos(at.saturating_sub(backend.since)),
             siblings_fine: count(&(&fine - &failed)),
             siblings_failed: count(&failed),

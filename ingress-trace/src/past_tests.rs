@@ -12,6 +12,13 @@ fn cart() -> Name {
     Name::new("shop", "cart")
 }
 
+fn answers(answers: u64) -> Successes {
+    Successes {
+        answers,
+        ..Successes::default()
+    }
+}
+
 const S: u64 = 1_000_000_000;
 
 const fn seconds(seconds: u64) -> Duration {
@@ -21,10 +28,10 @@ const fn seconds(seconds: u64) -> Duration {
 #[test]
 fn the_last_success_before_a_failure_is_told_and_never_a_later_one() {
     let mut pasts = Pasts::default();
-    pasts.note([(at(1), 0)], |_| None, S);
-    pasts.note([(at(1), 5)], |_| None, 2 * S);
-    pasts.note([(at(1), 5)], |_| None, 3 * S);
-    pasts.note([(at(1), 6)], |_| None, 9 * S);
+    pasts.note([(at(1), answers(0))], |_| None, S);
+    pasts.note([(at(1), answers(5))], |_| None, 2 * S);
+    pasts.note([(at(1), answers(5))], |_| None, 3 * S);
+    pasts.note([(at(1), answers(6))], |_| None, 9 * S);
     let ask = |time| pasts.ask(at(1), Outcome::ConnectRefused, time);
     assert_eq!(ask(S).last_success, None);
     assert_eq!(ask(3 * S).last_success, Some(seconds(1)));
@@ -36,7 +43,7 @@ fn the_last_success_before_a_failure_is_told_and_never_a_later_one() {
 fn within_a_time_of_success_the_last_one_was_within_a_tick() {
     let mut pasts = Pasts::default();
     for second in 1..=20 {
-        pasts.note([(at(1), second)], |_| None, second * S);
+        pasts.note([(at(1), answers(second))], |_| None, second * S);
     }
     let past = pasts.ask(at(1), Outcome::Reset, 10 * S + S / 2);
     assert!(
@@ -48,13 +55,39 @@ fn within_a_time_of_success_the_last_one_was_within_a_tick() {
 #[test]
 fn a_count_that_starts_again_is_no_success_until_it_grows() {
     let mut pasts = Pasts::default();
-    pasts.note([(at(1), 9)], |_| None, S);
-    pasts.note([(at(1), 2)], |_| None, 5 * S);
+    pasts.note([(at(1), answers(9))], |_| None, S);
+    pasts.note([(at(1), answers(2))], |_| None, 5 * S);
     let past = pasts.ask(at(1), Outcome::Reset, 6 * S);
     assert_eq!(past.last_success, Some(seconds(5)));
-    pasts.note([(at(1), 3)], |_| None, 6 * S);
+    pasts.note([(at(1), answers(3))], |_| None, 6 * S);
     let past = pasts.ask(at(1), Outcome::Reset, 8 * S);
     assert_eq!(past.last_success, Some(seconds(2)));
+}
+
+#[test]
+fn a_connect_is_success_only_for_who_failed_to_connect() {
+    let mut pasts = Pasts::default();
+    let connects = |connects| Successes {
+        connects,
+        answers: 0,
+    };
+    pasts.note(
+        [(at(1), connects(1)), (at(2), connects(1))],
+        |_| Some(cart()),
+        S,
+    );
+    pasts.note(
+        [(at(1), connects(2)), (at(2), connects(2))],
+        |_| Some(cart()),
+        2 * S,
+    );
+    let refused = pasts.ask(at(1), Outcome::ConnectRefused, 3 * S);
+    assert_eq!(
+        (refused.last_success, refused.siblings_fine),
+        (Some(seconds(1)), 1)
+    );
+    let reset = pasts.ask(at(1), Outcome::Reset, 3 * S);
+    assert_eq!((reset.last_success, reset.siblings_fine), (None, 0));
 }
 
 #[test]
@@ -73,7 +106,7 @@ fn siblings_are_other_addresses_of_the_same_service_near_in_time() {
             cart()
         })
     };
-    pasts.note((1..10).map(|pod| (at(pod), 1)), other, 20 * S);
+    pasts.note((1..10).map(|pod| (at(pod), answers(1))), other, 20 * S);
     // Fine, and failed in the same way: failed.
     pasts.failed(at(2), Outcome::ConnectRefused, Some(cart()), 21 * S);
     // In another way, and too long before.
@@ -90,7 +123,15 @@ fn siblings_are_other_addresses_of_the_same_service_near_in_time() {
 fn a_pod_with_two_ports_is_one_sibling() {
     let mut pasts = Pasts::default();
     let second = SocketAddr::new(at(2).ip(), 9090);
-    pasts.note([(at(1), 1), (at(2), 1), (second, 1)], |_| Some(cart()), S);
+    pasts.note(
+        [
+            (at(1), answers(1)),
+            (at(2), answers(1)),
+            (second, answers(1)),
+        ],
+        |_| Some(cart()),
+        S,
+    );
     let ask = |pasts: &Pasts| {
         let past = pasts.ask(at(1), Outcome::Reset, S);
         (past.siblings_fine, past.siblings_failed)
@@ -103,8 +144,16 @@ fn a_pod_with_two_ports_is_one_sibling() {
 #[test]
 fn an_address_that_another_service_took_over_is_no_sibling_any_more() {
     let mut pasts = Pasts::default();
-    pasts.note([(at(1), 1), (at(2), 1)], |_| Some(cart()), S);
-    pasts.note([(at(2), 2)], |_| Some(Name::new("shop", "web")), 2 * S);
+    pasts.note(
+        [(at(1), answers(1)), (at(2), answers(1))],
+        |_| Some(cart()),
+        S,
+    );
+    pasts.note(
+        [(at(2), answers(2))],
+        |_| Some(Name::new("shop", "web")),
+        2 * S,
+    );
     let past = pasts.ask(at(1), Outcome::Reset, 2 * S);
     assert_eq!((past.siblings_fine, past.siblings_failed), (0, 0));
 }
@@ -114,7 +163,11 @@ fn the_most_recent_are_kept_where_there_is_no_room_for_all() {
     let mut pasts = Pasts::default();
     let all = |number: u32| SocketAddr::from((number.to_be_bytes(), 80));
     for number in 0..MOST as u32 + 10 {
-        pasts.note([(all(number), 1)], |_| Some(cart()), u64::from(number + 1));
+        pasts.note(
+            [(all(number), answers(1))],
+            |_| Some(cart()),
+            u64::from(number + 1),
+        );
     }
     assert!(pasts.len() <= MOST);
     assert_eq!(pasts.services[&cart()].len(), pasts.len());
@@ -128,12 +181,12 @@ proptest! {
     fn a_success_is_told_exactly_where_there_was_one_before(history in prop::collection::vec(any::<bool>(), 1..40)) {
         let mut pasts = Pasts::default();
         let mut total = 0;
-        pasts.note([(at(1), 0)], |_| None, S);
+        pasts.note([(at(1), answers(0))], |_| None, S);
         let mut last: Option<u64> = None;
         for (index, fine) in history.iter().enumerate() {
             let now = (index as u64 + 2) * S;
             total += u64::from(*fine);
-            pasts.note([(at(1), total)], |_| None, now);
+            pasts.note([(at(1), answers(total))], |_| None, now);
             if *fine {
                 last = Some(now);
             }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -45,7 +45,8 @@ pub struct Node {
 
 impl Node {
     /// A node whose ingress has these server directives on port [`INGRESS`], with `$POD` for the
-    /// address of its pod; upstream `both` has that one's and its sibling's, port 8000.
+    /// address of its pod; upstream `both` has that one's and its sibling's, port 8000,
+    /// `pool` keeps connections to its own.
     pub fn new(server: &Arc<ApiServer>, namespace: &str, directives: &str) -> Result<Self> {
         static COUNT: AtomicU8 = AtomicU8::new(100);
         // kubectl looks first and creates then.
@@ -59,6 +60,7 @@ impl Node {
         let directives = directives.replace("$POD", &own);
         let http = format!(
             "upstream both {{ server {own}:8000 max_fails=0; server {sibling}:8000 max_fails=0; }}\n\
+             upstream pool {{ server {own}:8000 max_fails=0; keepalive 8; }}\n\
              server {{ listen {INGRESS};\n{directives}\n}}\n"
         );
         let edge = Edge::start(&bed, "", &http)?;
@@ -208,6 +210,18 @@ impl<'a> Pod<'a> {
     /// Starts the application (`app`) in it with its port and these arguments; returns once it
     /// listens.
     pub fn run(&self, arguments: &[&str]) -> Result<()> {
+        let mut app = vec![sibling("app")?.display().to_string()];
+        // Its own address only: its sibling has the same port.
+        app.push(SocketAddr::new(self.address, self.port).to_string());
+        app.extend(arguments.iter().map(ToString::to_string));
+        let out = self.start(&app)?;
+        let mut line = String::new();
+        BufReader::new(out).read_line(&mut line)?;
+        ensure!(line == "listening\n", "failed to run the application");
+        Ok(())
+    }
+
+    fn start(&self, program: &[String]) -> Result<ChildStdout> {
         // Into v1's hierarchies by itself: a process that is moved later leaves its memory behind.
         const ENTER: &str = "echo $$ > $1; echo $$ > $2; shift 2; exec \"$@\"";
         let mut command = Command::new("sh");
@@ -215,21 +229,13 @@ impl<'a> Pod<'a> {
         for controller in ["cpu", "memory"] {
             command.arg(self.controls(controller)?.join("cgroup.procs"));
         }
-        command.arg(sibling("app")?);
-        // Its own address only: its sibling has the same port.
-        command.arg(SocketAddr::new(self.address, self.port).to_string());
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
+        command.args(program);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         self.node.bed.settle(Host::Backend, self.folder()?);
         let mut process = self.node.bed.start(Host::Backend, &mut command)?;
         let out = process.child().stdout.take().context("no stdout")?;
         *self.running() = Some(process);
-        let mut line = String::new();
-        BufReader::new(out).read_line(&mut line)?;
-        ensure!(line == "listening\n", "failed to run the application");
-        Ok(())
+        Ok(out)
     }
 
     /// Process id of the application.

@@ -10,7 +10,7 @@ use tests::agent::{Agent, Finding};
 use tests::apiserver::ApiServer;
 use tests::bed::Host;
 use tests::client::{Connection, request};
-use tests::node::{Node, Pod};
+use tests::node::{INGRESS, Node, Pod};
 use tests::objects;
 
 const PORT: u16 = 8000;
@@ -18,6 +18,7 @@ const PORT: u16 = 8000;
 const ROUTES: &str = "proxy_read_timeout 1500ms;\n\
     location /cart/ { proxy_pass http://$POD:8000; }\n\
     location /wrong/ { proxy_pass http://$POD:8001; }\n\
+    location /pool/ { proxy_pass http://pool; proxy_set_header Connection ''; }\n\
     location /both/ { proxy_pass http://both; }\n\
     location /empty/ { return 503; }";
 
@@ -200,7 +201,7 @@ fn a_container_that_the_api_tells_to_be_killed_for_memory_is_named() -> Result<(
 fn a_container_that_ended_by_itself_has_crashed_also_for_those_who_come_later() -> Result<()> {
     with_cart("crash", PORT, |node, pod, agent| {
         pod.run(&[])?;
-        let mut client = Connection::open(&node.bed, node.edge.at(tests::node::INGRESS))?;
+        let mut client = Connection::open(&node.bed, node.edge.at(INGRESS))?;
         client.send(request("GET", "/cart/busy?ms=1200", "").as_bytes())?;
         sleep(Duration::from_millis(300));
         pod.signal(libc::SIGKILL);
@@ -240,6 +241,53 @@ fn what_was_seen_of_a_backend_before_and_of_its_sibling_is_said() -> Result<()> 
             "other pods of the Service within 10 s: 1 answered, 0 failed in the same way",
         ];
         expect(&finding, "backend_crashed", 502, &words)
+    })
+}
+
+#[test]
+fn a_pooled_connection_that_the_backend_had_closed_is_a_race() -> Result<()> {
+    with_cart("race", PORT, |node, pod, agent| {
+        // Its FIN is lost: to nginx the connection is as good as new.
+        let rules = format!(
+            "table inet fence {{ chain out {{ type filter hook output priority 0;\n\
+             ip saddr {} tcp sport {PORT} tcp flags & fin == fin drop\n}}\n}}\n",
+            pod.address()
+        );
+        node.bed.nft(Host::Backend, &rules)?;
+        pod.run(&["--once"])?;
+        node.ask("/pool/first", 200)?;
+        sleep(Duration::from_millis(100));
+        fails(
+            node,
+            agent,
+            "/pool/second",
+            502,
+            "keepalive_race",
+            &["exchange 2"],
+        )
+    })
+}
+
+#[test]
+fn an_ingress_without_local_ports_blames_nobody_else() -> Result<()> {
+    with_cart("ports", PORT, |node, pod, agent| {
+        pod.run(&[])?;
+        let range = "ipv4/ip_local_port_range";
+        node.bed.sysctl(Host::Proxy, range, "40000 40000")?;
+        let mut holder = Connection::open(&node.bed, node.edge.at(INGRESS))?;
+        holder.send(request("GET", "/cart/busy?ms=400", "").as_bytes())?;
+        sleep(Duration::from_millis(100));
+        let words = ["EADDRNOTAVAIL", "1 of 1 local ports"];
+        fails(
+            node,
+            agent,
+            "/cart/third",
+            502,
+            "ingress_ports_exhausted",
+            &words,
+        )?;
+        ensure!(holder.answer()?.status == Some(200));
+        Ok(())
     })
 }
 

@@ -1,6 +1,6 @@
-//! The application of a pod: `app ADDRESS:PORT [--backlog N] [--deaf] [--descriptors N]`. Serves HTTP/1.1 with
+//! The application of a pod: `app ADDRESS:PORT [--backlog N] [--deaf] [--once] [--descriptors N]`. Serves HTTP/1.1 with
 //! keepalive; `/spin?ms=N` burns CPU time first, `/eat?mb=N` takes memory for good. With `--deaf` it
-//! never accepts; `--descriptors` lowers its own limit. Says `listening` when all that is done.
+//! never accepts; with `--once` it closes a connection after an answer; `--descriptors` lowers its own limit. Says `listening` when all that is done.
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -35,10 +35,11 @@ fn main() -> Result<()> {
             thread::park();
         }
     }
+    let once = arguments.iter().any(|word| word == "--once");
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
-                thread::spawn(move || serve(stream));
+                thread::spawn(move || serve(stream, once));
             }
             // Out of descriptors: as servers do, it tries again.
             Err(_) => thread::sleep(Duration::from_millis(20)),
@@ -67,7 +68,7 @@ fn lower(most: u32) -> Result<()> {
 }
 
 /// An error is the other side's close.
-fn serve(stream: TcpStream) -> io::Result<()> {
+fn serve(stream: TcpStream, once: bool) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut first = String::new();
@@ -85,6 +86,9 @@ fn serve(stream: TcpStream) -> io::Result<()> {
         work(target);
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
         reader.get_mut().write_all(answer)?;
+        if once {
+            return Ok(());
+        }
     }
 }
 
