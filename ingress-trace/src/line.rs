@@ -173,7 +173,7 @@ impl Line {
             match view {
                 Some(view)
                     if now != u64::MAX
-                        && !self.stands(&settled, view)
+                        && !(may_stand(&settled) && self.stands(&settled, view))
                         && awaits(&settled, view) =>
                 {
                     self.hold.push(now.saturating_add(self.patience), settled);
@@ -363,6 +363,25 @@ fn awaits(settled: &Settled, view: &View) -> bool {
         at: wall(event.time, settled.context.clock),
         stale: None,
     })
+}
+
+/// Whether the packets, or what is known of Services, may tell all: of the others a pod's details do.
+fn may_stand(settled: &Settled) -> bool {
+    match settled.reading.outcome {
+        Outcome::ConnectLocal
+        | Outcome::ConnectUnreachable
+        | Outcome::BadResponse
+        | Outcome::ErrorStatus
+        | Outcome::NoUpstream => true,
+        Outcome::ConnectRefused
+        | Outcome::ConnectTimeout
+        | Outcome::Reset
+        | Outcome::ClosedEarly
+        | Outcome::ResponseTimeout
+        | Outcome::ResponseStalled
+        | Outcome::Slow
+        | Outcome::ClientAbort => false,
+    }
 }
 
 /// Whether this is the controller's own question about a certificate.

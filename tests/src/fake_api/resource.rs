@@ -22,7 +22,8 @@ pub struct Resource {
 }
 
 /// All of them; their version is `v1`.
-pub static RESOURCES: [Resource; 11] = [
+pub static RESOURCES: [Resource; 12] = [
+    resource("", "configmaps", "ConfigMap", true),
     resource("", "namespaces", "Namespace", false),
     resource("", "nodes", "Node", false),
     resource("", "pods", "Pod", true),
