@@ -57,7 +57,7 @@ fn watched(last_success: Option<u64>) -> Past {
     }
 }
 
-fn process(used: u64, limit: u64) -> ProcessUsage {
+fn usage(used: u64, limit: u64) -> ProcessUsage {
     ProcessUsage {
         pid: 7,
         usage: Usage { used, limit },
@@ -95,7 +95,7 @@ fn world(cause: Cause, dice: Dice) -> World {
         Cause::BackendOverloaded => overloaded(dice),
         Cause::IngressPortsExhausted => World::new(local(errno::EADDRNOTAVAIL), Ending::Unknown),
         Cause::IngressFdsExhausted => World {
-            shortage: short(|limits| limits.descriptors = Some(process(1_024, 1_024))),
+            shortage: short(|limits| limits.descriptors = Some(usage(1_024, 1_024))),
             ..unrouted()
         },
         Cause::IngressOverloaded => {
@@ -246,7 +246,7 @@ fn overloaded(dice: Dice) -> World {
             late()
         }
         _ => {
-            inside.descriptors = Some(process(64, 64));
+            inside.descriptors = Some(usage(64, 64));
             late()
         }
     };
