@@ -93,7 +93,7 @@ impl Beside {
                 neighbors.rests(&neighbor, now);
             }
         }
-        self.turn = self.turn.wrapping_add(THOUGHT_OF);
+        self.turn = self.turn.wrapping_add(1);
     }
 
     /// Pods that failed and were not looked at, as too many did at once.

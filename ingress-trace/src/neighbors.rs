@@ -18,13 +18,13 @@ use crate::targets::{Residents, Roots};
 const MOST: usize = 256;
 /// Most looks a second at pods that fail, and at others for their counters' sake.
 const LOOKS: u32 = 10;
-const RESTS: u32 = 2;
+const RESTS: u32 = 4;
 /// Looks that may wait for the thread.
 const WAITING: usize = 64;
 /// How long a look serves.
 const FRESH: u64 = 1_000_000_000;
 /// How often the counters of a pod that does not fail are read.
-const REST: u64 = 30_000_000_000;
+const REST: u64 = 2_000_000_000;
 /// How far apart counters are kept, and how many of a pod: a bit more than a minute of them.
 const APART: u64 = 5_000_000_000;
 const KEPT: usize = 13;
@@ -70,6 +70,7 @@ struct Known {
     /// A second look is wanted, once the first is no longer fresh.
     again: Option<Neighbor>,
     before: VecDeque<(u64, Baseline)>,
+    newest: Option<(u64, Baseline)>,
     looks: VecDeque<(u64, Look)>,
 }
 
@@ -140,10 +141,8 @@ impl Neighbors {
     /// Traffic goes to this pod: its counters are worth reading, should it fail.
     pub fn rests(&mut self, neighbor: &Neighbor, now: u64) {
         let known = self.known(neighbor, now);
-        let due = known
-            .before
-            .back()
-            .is_none_or(|(at, _)| now.saturating_sub(*at) >= REST);
+        let newest = known.newest.as_ref();
+        let due = newest.is_none_or(|(at, _)| now.saturating_sub(*at) >= REST);
         self.begin(now);
         if due && self.rests < RESTS {
             self.rests += 1;
@@ -185,7 +184,8 @@ impl Neighbors {
             .looks
             .iter()
             .map(|(time, look)| (time, &look.counters));
-        let kept = known.before.iter().map(|(time, counters)| (time, counters));
+        let kept = known.before.iter().chain(&known.newest);
+        let kept = kept.map(|(time, counters)| (time, counters));
         let earlier = kept.chain(counters).filter(|(time, _)| *time < last);
         let earlier: Vec<_> = earlier.collect();
         let before = earlier
@@ -264,6 +264,7 @@ impl Neighbors {
             Seen::Counters(counters) => counters.clone(),
             Seen::Whole(look) => look.counters.clone(),
         };
+        known.newest = Some((told.at, counters.clone()));
         let last = known.before.back().map(|(at, _)| *at);
         if last.is_none_or(|last| told.at.saturating_sub(last) >= APART) {
             known.before.push_back((told.at, counters));

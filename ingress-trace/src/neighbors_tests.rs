@@ -1,7 +1,6 @@
 //! In: pods of a fake node that fail. Out: proof that they are looked at twice, which counters are
 //! compared, and that no storm reads more than its share.
 use super::*;
-use crate::limits::Throttling;
 use crate::targets::fake::{LAYOUTS, Tree};
 
 const S: u64 = 1_000_000_000;
@@ -23,15 +22,14 @@ fn node(pods: u32) -> Tree {
         tree.process(pid, "app", &folder);
         tree.link(&format!("proc/{pid}/ns/net"), &format!("net:[{pid}]"));
         tree.write(&format!("proc/{pid}/net/tcp"), "  0: 00000000:1F90 00000000:0000 0A 00000000:00000003 00:00000000 00000000 0 0 77 1 0 100 0 0 10 0\n");
-        throttled(&tree, number, 10);
+        overflowed(&tree, number, 10);
     }
     tree
 }
 
-fn throttled(tree: &Tree, number: u32, periods: u64) {
-    let folder = LAYOUTS[0].container(&neighbor(number).uid, "main");
-    let text = format!("nr_throttled {periods}\nthrottled_usec {periods}\n");
-    tree.write(&format!("cgroup/{folder}/cpu.stat"), &text);
+fn overflowed(tree: &Tree, number: u32, times: u32) {
+    let text = format!("TcpExt: ListenOverflows ListenDrops\nTcpExt: {times} {times}\n");
+    tree.write(&format!("proc/{}/net/netstat", 100 + number), &text);
 }
 
 /// Takes what the thread tells until `done`, which it is within a second.
@@ -61,15 +59,11 @@ fn a_pod_that_fails_is_looked_at_at_once_and_again_and_the_increase_between_coun
     let first = neighbors.inside(&one, 8080, start, start).expect("a look");
     assert_eq!(first.listening, Some([8080].into()));
     assert_eq!(first.queue.map(|queue| queue.waiting), Some(3));
-    assert_eq!((first.throttling, first.span), (None, Duration::ZERO));
-    throttled(&tree, 0, 14);
+    assert_eq!((first.overflows, first.span), (None, Duration::ZERO));
+    overflowed(&tree, 0, 14);
     until(&mut neighbors, start + S, |all| looks(all, 0) == 2);
     let second = neighbors.inside(&one, 8080, start, start).expect("looks");
-    let more = Throttling {
-        periods: 4,
-        nanos: 4000,
-    };
-    assert_eq!(second.throttling, Some(more));
+    assert_eq!(second.overflows, Some(4));
     assert!(second.span > Duration::ZERO);
     // No third one while nothing fails.
     neighbors.turn(start + 9 * S);
@@ -85,14 +79,14 @@ fn the_counters_from_before_the_failure_are_what_is_compared_with() {
     neighbors.rests(&one, monotonic());
     let rested = |all: &Neighbors| all.pods[&neighbor(0).pod].before.len() == 1;
     until(&mut neighbors, 0, rested);
-    throttled(&tree, 0, 11);
+    overflowed(&tree, 0, 11);
     let failed = monotonic();
     neighbors.fails(&one, failed);
     until(&mut neighbors, failed, |all| looks(all, 0) == 1);
     let inside = neighbors
         .inside(&one, 8080, failed, failed)
         .expect("a look");
-    assert_eq!(inside.throttling.map(|more| more.periods), Some(1));
+    assert_eq!(inside.overflows, Some(1));
     // A long time later these looks say nothing any more.
     let late = failed + 60 * S;
     assert_eq!(neighbors.inside(&one, 8080, late, late), None);
