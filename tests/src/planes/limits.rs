@@ -105,12 +105,13 @@ fn nginx() -> String {
          limit_conn_zone $binary_remote_addr zone=all:1m;\n\
          upstream down {{ zone down 64k; server {one} max_fails=1 fail_timeout=600s;\n\
          server {two} max_fails=1 fail_timeout=600s; }}\n\
+         upstream {SECURE} {{ server {secure}; keepalive 8; }}\n\
          server {{ listen {PORT}; listen {TLS_PORT} ssl http2;\n\
          location / {{ proxy_pass http://{ok}; }}\n\
          location /{DOWN}/ {{ proxy_pass http://down; }}\n\
          location /{FULL}/ {{ limit_conn all 1; proxy_pass http://{held}; }}\n\
          location /{FRESH}/ {{ proxy_pass http://{fresh}; }}\n\
-         location /{SECURE}/ {{ proxy_pass https://{secure}; proxy_ssl_server_name on;\n\
+         location /{SECURE}/ {{ proxy_pass https://{SECURE}; proxy_ssl_server_name on;\n\
          proxy_ssl_name shop.example; proxy_ssl_protocols TLSv1.2 TLSv1.3; }}\n\
          location /{SCRIPT}/ {{ proxy_pass http://{script}; proxy_set_header Upgrade $http_upgrade;\n\
          proxy_set_header Connection upgrade; }}\n\
