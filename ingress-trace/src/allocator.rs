@@ -5,12 +5,17 @@
 const LARGE: libc::c_int = 1 << 20;
 
 /// Has everything large go back to the system once it is freed. By itself glibc keeps as much at
-/// hand as it has ever freed at once: the kernel's BTF, or the text of a scrape.
+/// hand as it has ever freed at once: the kernel's BTF, or the text of a scrape; and each thread that
+/// reads the cluster's lists has a heap of its own, most of which then lies idle.
 pub fn settle() {
     #[cfg(target_env = "gnu")]
-    for option in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
+    for (option, value) in [
+        (libc::M_MMAP_THRESHOLD, LARGE),
+        (libc::M_TRIM_THRESHOLD, LARGE),
+        (libc::M_ARENA_MAX, 1),
+    ] {
         // SAFETY: sets an option of the allocator; called before there are other threads.
-        unsafe { libc::mallopt(option, LARGE) };
+        unsafe { libc::mallopt(option, value) };
     }
 }
 

@@ -21,7 +21,7 @@ const FAILURES: &str = "ingress_trace_upstream_failures_total";
 /// What a refused connect sends: it, its release, the client's 502.
 const SAMPLES: u64 = 3;
 /// Refused connects whose samples are half as many again as the ring holds.
-const STORM: u64 = 11_000;
+const STORM: u64 = 5_500;
 
 fn lost(page: &Page, stage: &str) -> u64 {
     page.count("ingress_trace_events_lost_total", &[("stage", stage)])
