@@ -103,10 +103,7 @@ pub fn inside(place: &Place, looks: &[&Look], before: Option<Before<'_>>) -> Opt
     Some(Inside {
         pod: place.pod.clone(),
         // What listens by now may not have done so at the failure.
-        listening: first
-            .listeners
-            .as_ref()
-            .map(|all| all.iter().map(|queue| queue.local.port()).collect()),
+        listening: first.listeners.as_deref().map(ports),
         queue: queues.max_by_key(|queue| (queue.is_full(), queue.waiting)),
         overflows: overflows
             .filter(|_| !place.host_network)
@@ -120,6 +117,14 @@ pub fn inside(place: &Place, looks: &[&Look], before: Option<Before<'_>>) -> Opt
         frozen: looks.iter().any(|look| look.frozen.contains(&place.port)),
         span: before.map_or(Duration::ZERO, |before| before.span),
     })
+}
+
+/// Ports on which others than the pod itself can connect.
+fn ports(listeners: &[Queue]) -> BTreeSet<u16> {
+    let open = listeners
+        .iter()
+        .filter(|queue| !queue.local.ip().to_canonical().is_loopback());
+    open.map(|queue| queue.local.port()).collect()
 }
 
 #[cfg(test)]

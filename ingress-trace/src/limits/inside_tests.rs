@@ -107,6 +107,17 @@ fn ports_are_those_of_the_first_look_and_queues_and_descriptors_the_fullest() {
     assert_eq!(said.descriptors.map(|one| one.usage.used), Some(10));
     let other = inside(&at(82), &[&looks[0]], None).expect("a look");
     assert_eq!(other.queue, None);
+    let lonely = ["127.0.0.1:80", "[::1]:80", "[::ffff:127.0.0.1]:80"].map(|local| Queue {
+        local: local.parse().expect("an address"),
+        ..queue(80, 0)
+    });
+    let lonely = with(&lonely, 3);
+    let said = inside(&at(80), &[&lonely], None).expect("a look");
+    assert_eq!(
+        said.listening,
+        Some([].into()),
+        "nobody else connects there"
+    );
     assert_eq!(inside(&at(80), &[], None), None);
 }
 

@@ -173,21 +173,30 @@ fn descriptors(facts: &Facts, inside: &Inside) -> Support {
 }
 
 fn throttled(facts: &Facts, inside: &Inside) -> Support {
-    let throttling = inside.throttling?;
-    // The readings lie around the wait: half of it, and more than now and then between them.
-    let held = Duration::from_nanos(throttling.nanos);
-    if held * 2 < age(facts.event()) || held * 5 < inside.span || held.is_zero() {
+    // The readings lie around the wait, or a long wait around them: half of it counts.
+    let held = Duration::from_nanos(inside.throttling?.nanos);
+    if held * 2 < age(facts.event()) {
         return None;
     }
     let mut evidence = facts.shown();
-    evidence.push(format!(
+    evidence.push(quota(inside)?);
+    medium(evidence)
+}
+
+/// What a CPU quota did, where it was more than now and then between the readings.
+fn quota(inside: &Inside) -> Option<String> {
+    let throttling = inside.throttling?;
+    let held = Duration::from_nanos(throttling.nanos);
+    if held.is_zero() || held * 5 < inside.span {
+        return None;
+    }
+    Some(format!(
         "the CPU quota of pod {} held it back in {} periods, {} in all, in {}",
         inside.pod.name,
         throttling.periods,
-        span(Duration::from_nanos(throttling.nanos)),
+        span(held),
         span(inside.span)
-    ));
-    medium(evidence)
+    ))
 }
 
 /// What else was seen of the backend, whatever the cause: a person compares.
@@ -201,6 +210,11 @@ pub(super) fn beside(facts: &Facts) -> Vec<String> {
         words.push(format!(
             "the cgroup of pod {name} is frozen: nothing in it runs"
         ));
+    }
+    if let Some(inside) = facts.inside
+        && overloaded(facts).is_none()
+    {
+        words.extend(quota(inside));
     }
     let Some(past) = facts.past else { return words };
     if let Some(last) = past.last_success {
