@@ -1,4 +1,4 @@
-//! A node: an ingress (nginx), backend pods as a kubelet runs them, each in a cgroup of its uid in all
+//! A node: an ingress, backend pods as a kubelet runs them, each in a cgroup of its uid in all
 //! hierarchies, and the real cluster that tells of them. For tests of causes.
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -17,6 +17,7 @@ use crate::apiserver::{Access, ApiServer};
 use crate::bed::{Bed, Host};
 use crate::client::{self, PATIENCE};
 use crate::edge::Edge;
+use crate::planes::{Plane, own};
 use crate::process::{Process, sibling};
 use crate::response::Answer;
 use crate::{cgroup, netns, objects, wait};
@@ -24,7 +25,7 @@ use crate::{cgroup, netns, objects, wait};
 /// What an agent with an ingress pod follows: pods, slices, services, ingresses, nodes.
 const FOLLOWED: f64 = 5.0;
 /// Where the ingress listens.
-pub const INGRESS: u16 = 8090;
+pub const INGRESS: u16 = own::PORT;
 
 /// The node and its cluster.
 pub struct Node {
@@ -35,9 +36,9 @@ pub struct Node {
     /// The name of the node: its state is no other test's.
     pub name: String,
     /// The addresses of its pods: no other test's, as all share one cluster.
-    pub addresses: [IpAddr; 2],
-    /// The ingress.
-    pub edge: Edge,
+    pub addresses: Vec<IpAddr>,
+    plane: Plane,
+    edge: Option<Edge>,
     access: Access,
     /// Its hosts. Dropped after what lives in them.
     pub bed: Bed,
@@ -48,22 +49,39 @@ impl Node {
     /// address of its pod; upstream `both` has that one's and its sibling's, port 8000,
     /// `pool` keeps connections to its own.
     pub fn new(server: &Arc<ApiServer>, namespace: &str, directives: &str) -> Result<Self> {
-        static COUNT: AtomicU8 = AtomicU8::new(100);
-        // kubectl looks first and creates then.
-        static RIGHTS: Mutex<()> = Mutex::new(());
-        let bed = Bed::new()?;
-        let number = COUNT.fetch_add(2, Ordering::Relaxed);
-        let addresses = [number, number + 1].map(|last| IpAddr::from([10, 77, 0, last]));
-        let batch = addresses.map(|address| format!("addr add {address}/24 dev eth0\n"));
-        netns::ip(Some(&bed.namespace(Host::Backend)), &batch.concat())?;
-        let [own, sibling] = addresses.map(|address| address.to_string());
-        let directives = directives.replace("$POD", &own);
+        let mut node = Self::bare(server, namespace, Plane::Nginx, 2)?;
+        let (own, sibling) = (node.addresses[0], node.addresses[1]);
+        let directives = directives.replace("$POD", &own.to_string());
         let http = format!(
             "upstream both {{ server {own}:8000 max_fails=0; server {sibling}:8000 max_fails=0; }}\n\
              upstream pool {{ server {own}:8000 max_fails=0; keepalive 8; }}\n\
              server {{ listen {INGRESS};\n{directives}\n}}\n"
         );
-        let edge = Edge::start(&bed, "", &http)?;
+        node.edge = Some(Edge::start(&node.bed, "", &http)?);
+        Ok(node)
+    }
+
+    /// A node with so many addresses for pods, whose ingress the test starts itself: this data plane,
+    /// on port [`INGRESS`].
+    pub fn bare(
+        server: &Arc<ApiServer>,
+        namespace: &str,
+        plane: Plane,
+        addresses: u8,
+    ) -> Result<Self> {
+        static COUNT: AtomicU8 = AtomicU8::new(100);
+        // kubectl looks first and creates then.
+        static RIGHTS: Mutex<()> = Mutex::new(());
+        let bed = Bed::new()?;
+        let first = COUNT.fetch_add(addresses, Ordering::Relaxed);
+        let addresses: Vec<IpAddr> = (first..first + addresses)
+            .map(|last| IpAddr::from([10, 77, 0, last]))
+            .collect();
+        let batch = addresses.iter();
+        let batch: Vec<String> = batch
+            .map(|address| format!("addr add {address}/24 dev eth0\n"))
+            .collect();
+        netns::ip(Some(&bed.namespace(Host::Backend)), &batch.concat())?;
         let access = {
             let _one = RIGHTS.lock().unwrap_or_else(PoisonError::into_inner);
             server.agent_access(bed.folder())?
@@ -75,7 +93,8 @@ impl Node {
             namespace: namespace.to_owned(),
             name,
             addresses,
-            edge,
+            plane,
+            edge: None,
             access,
             bed,
         })
@@ -86,7 +105,7 @@ impl Node {
         let config = self.access.kubeconfig.display().to_string();
         let cgroup = self.bed.cgroup(Host::Proxy).display().to_string();
         let mut arguments = vec!["--kubeconfig", &config, "--node", &self.name];
-        arguments.extend(["--controller", "nginx", "--cgroup", &cgroup]);
+        arguments.extend(["--controller", self.plane.word(), "--cgroup", &cgroup]);
         arguments.extend(more);
         let agent = Agent::start_with(self.bed.folder(), &arguments)?;
         agent.metric("the cluster known", |page| {
@@ -111,17 +130,34 @@ impl Node {
 
     /// A pod that is ready, of this container port; nothing runs in it yet.
     pub fn pod(&self, name: &str, port: u16) -> Result<Pod<'_>> {
-        Pod::new(self, name, self.addresses[0], port)
+        Pod::new(self, name, self.addresses[0], port, None)
     }
 
     /// Another one beside it.
     pub fn sibling(&self, name: &str, port: u16) -> Result<Pod<'_>> {
-        Pod::new(self, name, self.addresses[1], port)
+        Pod::new(self, name, self.addresses[1], port, None)
+    }
+
+    /// One at this address, made by the StatefulSet that its name says.
+    pub fn member(&self, name: &str, address: IpAddr, port: u16) -> Result<Pod<'_>> {
+        let (set, _) = name.rsplit_once('-').context("no member's name")?;
+        self.server
+            .apply(&objects::stateful_set(&self.namespace, set))?;
+        let known = self.server.object("statefulsets", &self.namespace, set)?;
+        let known = known.context("the set is gone")?;
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": set,
+            "uid": known["metadata"]["uid"], "controller": true}]);
+        Pod::new(self, name, address, port, Some(owner))
+    }
+
+    /// Where its ingress listens.
+    pub fn at(&self) -> SocketAddr {
+        own::at(INGRESS)
     }
 
     /// One GET by the client.
     pub fn get(&self, path: &str) -> Result<Answer> {
-        client::get(&self.bed, self.edge.at(INGRESS), path)
+        client::get(&self.bed, self.at(), path)
     }
 
     /// One GET, which has this status.
@@ -157,15 +193,30 @@ pub struct Pod<'a> {
     name: String,
     address: IpAddr,
     port: u16,
+    owner: Option<Value>,
     /// Its container's cgroup, below the mount of any hierarchy.
     path: PathBuf,
     running: Mutex<Option<Process>>,
 }
 
 impl<'a> Pod<'a> {
-    fn new(node: &'a Node, name: &str, address: IpAddr, port: u16) -> Result<Self> {
-        let object = objects::pod(&node.namespace, name, &node.name, &[address], &[port]);
-        node.server.apply(&object)?;
+    fn new(
+        node: &'a Node,
+        name: &str,
+        address: IpAddr,
+        port: u16,
+        owner: Option<Value>,
+    ) -> Result<Self> {
+        let mut pod = Self {
+            node,
+            name: name.to_owned(),
+            address,
+            port,
+            owner,
+            path: PathBuf::new(),
+            running: Mutex::default(),
+        };
+        node.server.apply(&pod.object())?;
         let known = node.server.object("pods", &node.namespace, name)?;
         let known = known.context("the pod is gone")?;
         let uid = known["metadata"]["uid"].as_str().context("it has no uid")?;
@@ -175,16 +226,14 @@ impl<'a> Pod<'a> {
              cri-containerd-{name}.scope"
         );
         let tag = node.bed.root().file_name().context("the bed has a name")?;
-        let pod = Self {
-            node,
-            name: name.to_owned(),
-            address,
-            port,
-            path: Path::new(tag).join(path),
-            running: Mutex::default(),
-        };
+        pod.path = Path::new(tag).join(path);
         cgroup::create(&pod.folder()?)?;
         Ok(pod)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its address.
@@ -312,7 +361,11 @@ impl<'a> Pod<'a> {
         let Node {
             namespace, name, ..
         } = self.node;
-        objects::pod(namespace, &self.name, name, &[self.address()], &[self.port])
+        let mut pod = objects::pod(namespace, &self.name, name, &[self.address()], &[self.port]);
+        if let Some(owner) = &self.owner {
+            pod["metadata"]["ownerReferences"] = owner.clone();
+        }
+        pod
     }
 }
 

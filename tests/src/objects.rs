@@ -33,6 +33,16 @@ pub fn pod(namespace: &str, name: &str, node: &str, addresses: &[IpAddr], ports:
             "containerStatuses": [running("main", 0)]}})
 }
 
+/// A StatefulSet of no pods: nobody but a test makes any.
+pub fn stateful_set(namespace: &str, name: &str) -> Value {
+    let labels = json!({"app": name});
+    let container = json!({"name": "main", "image": "registry.example/app:1"});
+    json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {"replicas": 0, "serviceName": name, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}}}})
+}
+
 /// A condition of a pod or a node.
 pub fn condition(kind: &str, met: bool) -> Value {
     let status = if met { "True" } else { "False" };

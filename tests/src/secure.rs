@@ -196,9 +196,7 @@ fn config(one: Secure, folder: &std::path::Path) -> Result<Arc<ServerConfig>> {
 }
 
 /// Reads what [`tls::certificate`] wrote.
-pub(crate) fn pair(
-    folder: &std::path::Path,
-) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>)> {
+pub fn pair(folder: &std::path::Path) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>)> {
     let certificate = CertificateDer::from_pem_file(folder.join("cert.pem"));
     let key = PrivateKeyDer::from_pem_file(folder.join("key.pem"));
     Ok((

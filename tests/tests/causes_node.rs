@@ -10,7 +10,7 @@ use tests::agent::{Agent, Finding};
 use tests::apiserver::ApiServer;
 use tests::bed::Host;
 use tests::client::{Connection, request};
-use tests::node::{INGRESS, Node, Pod};
+use tests::node::{Node, Pod};
 use tests::objects;
 
 const PORT: u16 = 8000;
@@ -201,7 +201,7 @@ fn a_container_that_the_api_tells_to_be_killed_for_memory_is_named() -> Result<(
 fn a_container_that_ended_by_itself_has_crashed_also_for_those_who_come_later() -> Result<()> {
     with_cart("crash", PORT, |node, pod, agent| {
         pod.run(&[])?;
-        let mut client = Connection::open(&node.bed, node.edge.at(INGRESS))?;
+        let mut client = Connection::open(&node.bed, node.at())?;
         client.send(request("GET", "/cart/busy?ms=1200", "").as_bytes())?;
         sleep(Duration::from_millis(300));
         pod.signal(libc::SIGKILL);
@@ -274,7 +274,7 @@ fn an_ingress_without_local_ports_blames_nobody_else() -> Result<()> {
         pod.run(&[])?;
         let range = "ipv4/ip_local_port_range";
         node.bed.sysctl(Host::Proxy, range, "40000 40000")?;
-        let mut holder = Connection::open(&node.bed, node.edge.at(INGRESS))?;
+        let mut holder = Connection::open(&node.bed, node.at())?;
         holder.send(request("GET", "/cart/busy?ms=400", "").as_bytes())?;
         sleep(Duration::from_millis(100));
         let words = ["EADDRNOTAVAIL", "1 of 1 local ports"];

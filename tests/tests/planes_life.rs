@@ -3,17 +3,16 @@
 //! none of it is a finding.
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use tests::agent::VERDICT;
 use tests::backends::Behavior as B;
-use tests::bed::{Bed, Host};
+use tests::bed::Host;
 use tests::client::{self as plain, request};
 use tests::edge::Edge;
-use tests::planes::life::{Life, all, ask, note};
-use tests::planes::own::{Own, PORT, TLS_PORT, at};
+use tests::planes::life::{Life, all, ask, meanwhile, note, reload};
+use tests::planes::own::{PORT, TLS_PORT, at};
 use tests::planes::{Plane, checks};
 use tests::{https, wait};
 
@@ -81,59 +80,6 @@ fn probes(life: &Life) -> Result<()> {
     for _ in 0..5 {
         let got = plain::get(&life.bed, to, path)?;
         ensure!(got.status == Some(503), "{path}: {got:?}");
-    }
-    Ok(())
-}
-
-/// Clients that each ask over and over, by their number and the request's, while `work` is done.
-fn meanwhile(
-    clients: usize,
-    asks: impl Fn(usize, usize) -> Result<()> + Sync,
-    work: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    let (done, asks) = (&AtomicBool::new(false), &asks);
-    thread::scope(|scope| {
-        let go_on = |client| {
-            let mut requests = (0..).take_while(|_| !done.load(Ordering::Relaxed));
-            requests.try_for_each(|number| asks(client, number))
-        };
-        let clients: Vec<_> = (0..clients)
-            .map(|client| scope.spawn(move || go_on(client)))
-            .collect();
-        let worked = work();
-        done.store(true, Ordering::Relaxed);
-        let clients = clients.into_iter().try_for_each(wait::joined);
-        worked.and(clients)
-    })
-}
-
-/// Gives it other endpoints in its own graceful way.
-fn reload(own: &mut Own, bed: &Bed, plane: Plane, fine: &[SocketAddr]) -> Result<()> {
-    let files = checks::files(plane, fine, false)?;
-    own.write(&files)?;
-    match plane {
-        Plane::Nginx => own.process.signal(libc::SIGHUP),
-        Plane::Haproxy => {
-            let old = own.process.id().to_string();
-            let mut before = own.succeed(bed, &["-sf", &old])?;
-            before.wait(VERDICT)?;
-        }
-        // They watch their files.
-        Plane::Envoy | Plane::Traefik => {}
-        Plane::Caddy => {
-            let config = &files[0].1;
-            let headers = format!(
-                "Content-Type: application/json\r\nContent-Length: {}\r\nOrigin: http://{}\r\n",
-                config.len(),
-                at(2019)
-            );
-            let mut admin = plain::Connection::open(bed, at(2019))?;
-            let head = request("POST", "/load", &headers);
-            let head = head.replace("shop.example", &at(2019).to_string());
-            admin.send((head + config).as_bytes())?;
-            let got = admin.answer()?;
-            ensure!(got.status == Some(200), "reload: {got:?} {}", own.output());
-        }
     }
     Ok(())
 }

@@ -1,15 +1,22 @@
-//! The application of a pod: `app ADDRESS:PORT [--backlog N] [--deaf] [--once] [--descriptors N]`. Serves HTTP/1.1 with
-//! keepalive; `/spin?ms=N` burns CPU time first, `/eat?mb=N` takes memory for good. With `--deaf` it
-//! never accepts; with `--once` it closes a connection after an answer; `--descriptors` lowers its own limit. Says `listening` when all that is done.
+//! The application of a pod: `app ADDRESS:PORT [--backlog N] [--deaf] [--once] [--descriptors N] [--tls FOLDER]`.
+//! Serves HTTP/1.1 with keepalive, with `--tls` by the certificate in that folder; `/spin?ms=N` burns CPU
+//! time first, `/eat?mb=N` takes memory for good, `?do=` says how it fails: `hang`, `reset`, `close`,
+//! `busy` (503). With `--deaf` it never accepts; with `--once` it closes a connection after an answer;
+//! `--descriptors` lowers its own limit. Says `listening` when all that is done.
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
-use std::sync::Mutex;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tests::client::abort_on_close;
+use tests::secure::pair;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// What was eaten.
 static EATEN: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
@@ -29,6 +36,9 @@ fn main() -> Result<()> {
     if let Some(most) = option("--descriptors") {
         lower(most)?;
     }
+    let folder = arguments.iter().position(|word| word == "--tls");
+    let folder = folder.and_then(|at| arguments.get(at + 1));
+    let tls = folder.map(|folder| config(folder.as_ref())).transpose()?;
     println!("listening");
     if arguments.iter().any(|word| word == "--deaf") {
         loop {
@@ -39,7 +49,8 @@ fn main() -> Result<()> {
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
-                thread::spawn(move || serve(stream, once));
+                let tls = tls.clone();
+                thread::spawn(move || accepted(stream, once, tls));
             }
             // Out of descriptors: as servers do, it tries again.
             Err(_) => thread::sleep(Duration::from_millis(20)),
@@ -67,8 +78,28 @@ fn lower(most: u32) -> Result<()> {
     Ok(())
 }
 
+fn config(folder: &Path) -> Result<Arc<ServerConfig>> {
+    let (certificate, key) = pair(folder)?;
+    let provider = Arc::new(ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("failed to choose a version of TLS")?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key);
+    config.map(Arc::new).context("failed to use a certificate")
+}
+
 /// An error is the other side's close.
-fn serve(stream: TcpStream, once: bool) -> io::Result<()> {
+fn accepted(stream: TcpStream, once: bool, tls: Option<Arc<ServerConfig>>) -> io::Result<()> {
+    let socket = stream.as_raw_fd();
+    let Some(config) = tls else {
+        return serve(stream, socket, once);
+    };
+    let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+    serve(StreamOwned::new(connection, stream), socket, once)
+}
+
+fn serve(stream: impl Read + Write, socket: RawFd, once: bool) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut first = String::new();
@@ -84,8 +115,17 @@ fn serve(stream: TcpStream, once: bool) -> io::Result<()> {
         }
         let target = first.split(' ').nth(1).unwrap_or_default();
         work(target);
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-        reader.get_mut().write_all(answer)?;
+        let status = match target.split_once("?do=").map(|(_, how)| how) {
+            Some("hang") => return io::copy(&mut reader, &mut io::sink()).map(drop),
+            Some("reset") => return abort_on_close(socket),
+            Some("close") => return Ok(()),
+            Some("busy") => "503 Service Unavailable",
+            _ => "200 OK",
+        };
+        write!(
+            reader.get_mut(),
+            "HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok"
+        )?;
         if once {
             return Ok(());
         }

@@ -22,7 +22,7 @@ pub struct Resource {
 }
 
 /// All of them; their version is `v1`.
-pub static RESOURCES: [Resource; 12] = [
+pub static RESOURCES: [Resource; 13] = [
     resource("", "configmaps", "ConfigMap", true),
     resource("", "namespaces", "Namespace", false),
     resource("", "nodes", "Node", false),
@@ -30,6 +30,7 @@ pub static RESOURCES: [Resource; 12] = [
     resource("", "services", "Service", true),
     resource("apps", "deployments", "Deployment", true),
     resource("apps", "replicasets", "ReplicaSet", true),
+    resource("apps", "statefulsets", "StatefulSet", true),
     resource("discovery.k8s.io", "endpointslices", "EndpointSlice", true),
     resource("networking.k8s.io", "ingresses", "Ingress", true),
     resource("networking.k8s.io", "ingressclasses", "IngressClass", false),

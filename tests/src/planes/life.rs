@@ -1,6 +1,9 @@
 //! A data plane with all that it does beside its clients' requests, and the agent on it: what is told
 //! of healthy traffic is a false alarm. A marker that is known to fail ends it.
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -10,11 +13,12 @@ use super::{Plane, checks, each, watch, watch_in};
 use crate::agent::{Agent, VERDICT};
 use crate::backends::{Backends, Behavior as B};
 use crate::bed::Bed;
+use crate::client::{self as plain, request};
 use crate::expect::Differences;
 use crate::fake_api::FakeApi;
 use crate::nginx::unreachable_endpoints;
 use crate::objects::{self, Endpoint};
-use crate::{client as plain, h2, https, shop, wait};
+use crate::{h2, https, shop, wait};
 
 /// A request for an endpoint that refuses, and the beginning of others.
 const MARKER: &str = "/refused/marker";
@@ -157,5 +161,58 @@ pub fn ask(bed: &Bed, path: &str) -> Result<()> {
         (got.status, got.complete) == (Some(200), true),
         "HTTP/2: {got:?}"
     );
+    Ok(())
+}
+
+/// Clients that each ask over and over, by their number and the request's, while `work` is done.
+pub fn meanwhile(
+    clients: usize,
+    asks: impl Fn(usize, usize) -> Result<()> + Sync,
+    work: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let (done, asks) = (&AtomicBool::new(false), &asks);
+    thread::scope(|scope| {
+        let go_on = |client| {
+            let mut requests = (0..).take_while(|_| !done.load(Ordering::Relaxed));
+            requests.try_for_each(|number| asks(client, number))
+        };
+        let clients: Vec<_> = (0..clients)
+            .map(|client| scope.spawn(move || go_on(client)))
+            .collect();
+        let worked = work();
+        done.store(true, Ordering::Relaxed);
+        let clients = clients.into_iter().try_for_each(wait::joined);
+        worked.and(clients)
+    })
+}
+
+/// Gives it other endpoints in its own graceful way.
+pub fn reload(own: &mut Own, bed: &Bed, plane: Plane, fine: &[SocketAddr]) -> Result<()> {
+    let files = checks::files(plane, fine, false)?;
+    own.write(&files)?;
+    match plane {
+        Plane::Nginx => own.process.signal(libc::SIGHUP),
+        Plane::Haproxy => {
+            let old = own.process.id().to_string();
+            let mut before = own.succeed(bed, &["-sf", &old])?;
+            before.wait(VERDICT)?;
+        }
+        // They watch their files.
+        Plane::Envoy | Plane::Traefik => {}
+        Plane::Caddy => {
+            let config = &files[0].1;
+            let headers = format!(
+                "Content-Type: application/json\r\nContent-Length: {}\r\nOrigin: http://{}\r\n",
+                config.len(),
+                at(2019)
+            );
+            let mut admin = plain::Connection::open(bed, at(2019))?;
+            let head = request("POST", "/load", &headers);
+            let head = head.replace("shop.example", &at(2019).to_string());
+            admin.send((head + config).as_bytes())?;
+            let got = admin.answer()?;
+            ensure!(got.status == Some(200), "reload: {got:?} {}", own.output());
+        }
+    }
     Ok(())
 }

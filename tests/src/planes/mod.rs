@@ -19,6 +19,7 @@ use crate::{agent, client as plain, tls, wait};
 
 mod caddy;
 pub mod cases;
+pub mod causes;
 pub mod checks;
 pub mod client;
 mod envoy;

@@ -88,6 +88,11 @@ const MARKER: &str = "/refused/marker";
 /// First path segment of a healthy backend in plaintext.
 const FINE: &str = "fine";
 
+/// First path segment of a route of this data plane that has no endpoints.
+pub fn none(plane: Plane) -> String {
+    format!("none-{}", plane.word())
+}
+
 fn always() -> [Route; 2] {
     [
         Route::fault("refused", Fault::Refused, Speaks::Http),
@@ -95,8 +100,8 @@ fn always() -> [Route; 2] {
     ]
 }
 
-/// The plane's files for these routes, the marker's and [`FINE`].
-fn files(plane: Plane, routes: &[Route]) -> Result<Vec<(&'static str, String)>> {
+/// The plane's files for these routes, the marker's, [`FINE`] and [`none`].
+pub fn files(plane: Plane, routes: &[Route]) -> Result<Vec<(&'static str, String)>> {
     let routes = [&always()[..], routes].concat();
     Ok(match plane {
         Plane::Nginx => vec![("main.conf", nginx(&routes)?)],
@@ -132,6 +137,7 @@ fn nginx(routes: &[Route]) -> Result<String> {
         text,
         "server {{ listen {PORT}; listen {TLS_PORT} ssl http2;"
     )?;
+    writeln!(text, "location /{}/ {{ return 503; }}", none(Plane::Nginx))?;
     for route in routes {
         let (word, connect, read) = (&route.word, route.connect(), route.read());
         let (what, scheme) = match route.speaks {
@@ -154,7 +160,8 @@ fn haproxy(routes: &[Route]) -> Result<String> {
         "global\nnbthread 2\nssl-default-bind-options ssl-min-ver TLSv1.3\n\
          defaults\nmode http\ntimeout client 30s\nretries 0\n\
          frontend clients\nbind :{PORT}\nbind :{TLS_PORT} ssl crt both.pem alpn h2,http/1.1\n\
-         use_backend %[path,field(2,/)]\n"
+         use_backend %[path,field(2,/)]\nbackend {}\n",
+        none(Plane::Haproxy)
     );
     for route in routes {
         let tls = "ssl verify none sni str(shop.example)";
@@ -183,16 +190,18 @@ fn seconds(milliseconds: u32) -> Value {
 }
 
 fn envoy(routes: &[Route]) -> Value {
-    let clusters: Vec<Value> = routes.iter().map(envoy_cluster).collect();
-    let table: Vec<Value> = routes
-        .iter()
-        .map(|route| {
-            json!({
-                "match": {"prefix": format!("/{}/", route.word)},
-                "route": {"cluster": route.word, "timeout": seconds(route.read())},
-            })
+    let empty = none(Plane::Envoy);
+    let mut clusters: Vec<Value> = routes.iter().map(envoy_cluster).collect();
+    clusters.push(envoy_empty(&empty));
+    let row = |word: &str, read: u32| {
+        json!({
+            "match": {"prefix": format!("/{word}/")},
+            "route": {"cluster": word, "timeout": seconds(read)},
         })
-        .collect();
+    };
+    let routes = routes.iter();
+    let mut table: Vec<Value> = routes.map(|one| row(&one.word, one.read())).collect();
+    table.push(row(&empty, 600));
     let listener = |port: u16| {
         let manager = json!({
             "@type": format!("{API}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
@@ -218,6 +227,10 @@ fn envoy(routes: &[Route]) -> Value {
     json!({"static_resources": {
         "listeners": [listener(PORT), listener(TLS_PORT)], "clusters": clusters,
     }})
+}
+
+fn envoy_empty(name: &str) -> Value {
+    json!({"name": name, "type": "STATIC", "load_assignment": {"cluster_name": name}})
 }
 
 fn envoy_cluster(route: &Route) -> Value {
@@ -292,6 +305,13 @@ fn traefik(routes: &[Route]) -> Value {
             }),
         );
     }
+    let empty = none(Plane::Traefik);
+    let rule = format!("PathPrefix(`/{empty}/`)");
+    rules.insert(
+        empty.clone(),
+        json!({"rule": rule, "entryPoints": ["clients"], "service": empty}),
+    );
+    services.insert(empty, json!({"loadBalancer": {"servers": []}}));
     let pair = json!({"certFile": "cert.pem", "keyFile": "key.pem"});
     json!({
         "http": {"routers": rules, "services": services, "serversTransports": transports},
@@ -303,7 +323,7 @@ fn traefik(routes: &[Route]) -> Value {
 }
 
 fn caddy(routes: &[Route]) -> Value {
-    let table: Vec<Value> = routes
+    let mut table: Vec<Value> = routes
         .iter()
         .map(|route| {
             let mut transport = json!({
@@ -329,6 +349,9 @@ fn caddy(routes: &[Route]) -> Value {
             json!({"match": [{"path": [format!("/{}/*", route.word)]}], "handle": [handler]})
         })
         .collect();
+    let empty = format!("/{}/*", none(Plane::Caddy));
+    let nobody = json!({"handler": "reverse_proxy", "upstreams": []});
+    table.push(json!({"match": [{"path": [empty]}], "handle": [nobody]}));
     let server = |port: u16| {
         json!({
             "listen": [format!(":{port}")], "routes": table,

@@ -1,0 +1,407 @@
+//! The most frequent causes, and how a pod of a [`Node`] comes to each: kernel, application and API
+//! server in, the client's answer out. What is told of it is the test's business.
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::Plane;
+use super::upstreams::{Route, Speaks, none};
+use crate::agent::VERDICT;
+use crate::bed::Host;
+use crate::client::{self, Connection, request};
+use crate::edge::pause;
+use crate::node::{Node, Pod};
+use crate::response::Answer;
+use crate::{objects, tls, wait};
+
+const PORT: u16 = 8000;
+
+/// A cause, and how a pod of its own comes to it.
+pub struct Case {
+    /// By the contract.
+    pub cause: &'static str,
+    /// What is done, in words.
+    pub what: &'static str,
+    /// Its Service, which is its first path segment too; its pod is number 0 of that.
+    pub word: &'static str,
+    /// Arguments of the pod's application; none: nothing runs in it.
+    runs: Option<&'static [&'static str]>,
+    /// Where the Service leads to.
+    target: u16,
+    /// Words of the evidence.
+    pub evidence: &'static str,
+    /// Words of the fix, with `$NS` for the namespace.
+    pub fix: &'static str,
+    /// Has its pod come to it, and a client ask.
+    pub provoke: fn(&Scene, &Pod) -> Result<Answer>,
+}
+
+impl Case {
+    const fn new(
+        cause: &'static str,
+        what: &'static str,
+        word: &'static str,
+        evidence: &'static str,
+        fix: &'static str,
+        provoke: fn(&Scene, &Pod) -> Result<Answer>,
+    ) -> Self {
+        Self {
+            cause,
+            what,
+            word,
+            runs: Some(&[]),
+            target: PORT,
+            evidence,
+            fix,
+            provoke,
+        }
+    }
+
+    /// What the client asks for.
+    pub fn path(&self) -> String {
+        format!("/{}/here", self.word)
+    }
+
+    /// The route to its pod, which is the one of this number.
+    pub fn route(&self, node: &Node, number: usize) -> Route {
+        let endpoint = SocketAddr::new(node.addresses[number], self.target);
+        Route {
+            // Longer than the kernel needs to learn it.
+            hasty: self.word != "rejected",
+            ..Route::new(self.word, endpoint, Speaks::Http)
+        }
+    }
+}
+
+/// In this order: the last one takes the node of all others.
+pub fn cases() -> Vec<Case> {
+    [ended(), misled(), answered(), network()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn ended() -> Vec<Case> {
+    vec![
+        Case::new(
+            "pod_terminating",
+            "SIGTERM while the route still leads there",
+            "leaving",
+            "leaving-0",
+            "kubectl -n $NS patch statefulset leaving",
+            terminate,
+        ),
+        Case::new(
+            "backend_crashed",
+            "SIGKILL with a request in flight",
+            "crashing",
+            "ended with Error (1)",
+            "kubectl -n $NS logs crashing-0",
+            crash,
+        ),
+        Case::new(
+            "backend_oom_killed",
+            "killed by its memory limit",
+            "hungry",
+            "ended with OOMKilled (137)",
+            "hungry",
+            starve,
+        ),
+    ]
+}
+
+fn misled() -> Vec<Case> {
+    vec![
+        Case {
+            target: PORT + 1,
+            ..Case::new(
+                "wrong_port",
+                "a target port on which nothing listens",
+                "mistaken",
+                "listens on 8000, not on 8001",
+                "kubectl -n $NS patch service mistaken",
+                ask_only,
+            )
+        },
+        Case {
+            runs: None,
+            ..Case::new(
+                "backend_not_ready",
+                "asked before it listens",
+                "early",
+                "pod early-0 was not Ready",
+                "early-0",
+                unready,
+            )
+        },
+        Case {
+            runs: None,
+            ..Case::new(
+                "stale_endpoint",
+                "its address belongs to another pod",
+                "moved",
+                "now to pod",
+                "kubectl -n $NS",
+                stale,
+            )
+        },
+    ]
+}
+
+fn answered() -> Vec<Case> {
+    vec![
+        Case::new(
+            "backend_timeout",
+            "no answer within the read timeout",
+            "late",
+            "no response byte",
+            "late-0",
+            |scene, pod| scene.does(pod, "hang"),
+        ),
+        Case::new(
+            "backend_reset",
+            "RST once the request was read",
+            "rude",
+            "RST",
+            "kubectl -n $NS logs rude-0",
+            |scene, pod| scene.does(pod, "reset"),
+        ),
+        Case::new(
+            "premature_close",
+            "FIN once the request was read",
+            "brief",
+            "FIN",
+            "kubectl -n $NS logs brief-0",
+            |scene, pod| scene.does(pod, "close"),
+        ),
+        Case {
+            runs: Some(&["--once"]),
+            ..Case::new(
+                "keepalive_race",
+                "POST on a connection whose FIN was lost",
+                "racing",
+                "exchange 2",
+                "keep idle connections longer",
+                race,
+            )
+        },
+        Case {
+            runs: Some(&["--tls", "."]),
+            ..Case::new(
+                "protocol_error",
+                "TLS behind a plaintext route",
+                "secret",
+                "TLS",
+                "secret-0",
+                ask_only,
+            )
+        },
+        Case::new(
+            "upstream_error",
+            "its own 503",
+            "busy",
+            "answered 503",
+            "kubectl -n $NS logs busy-0",
+            |scene, pod| scene.does(pod, "busy"),
+        ),
+    ]
+}
+
+fn network() -> Vec<Case> {
+    vec![
+        Case::new(
+            "network_unreachable",
+            "a firewall drops",
+            "dropped",
+            "SYN",
+            "kubectl -n $NS get networkpolicies",
+            |scene, pod| fenced(scene, pod, "drop"),
+        ),
+        Case::new(
+            "network_unreachable",
+            "a firewall rejects",
+            "rejected",
+            "pod rejected-0 was Ready",
+            "kubectl -n $NS get networkpolicies",
+            |scene, pod| fenced(scene, pod, "reject with icmp type admin-prohibited"),
+        ),
+        Case::new(
+            "node_not_ready",
+            "its node is gone",
+            "stranded",
+            "is not ready",
+            "kubectl describe node node-of-$NS",
+            |scene, pod| {
+                fence(scene, pod, "drop")?;
+                scene.node.tell_ready(false)?;
+                pause(500);
+                scene.ask(pod)
+            },
+        ),
+    ]
+}
+
+/// What a provocation may use.
+pub struct Scene<'a> {
+    /// Where it happens.
+    pub node: &'a Node,
+}
+
+impl Scene<'_> {
+    fn ask(&self, pod: &Pod) -> Result<Answer> {
+        self.node.get(&format!("/{}/here", service(pod)))
+    }
+
+    fn does(&self, pod: &Pod, what: &str) -> Result<Answer> {
+        self.node.get(&format!("/{}/here?do={what}", service(pod)))
+    }
+
+    fn endpoints(&self, pod: &Pod, ready: bool, terminating: bool) -> Result<()> {
+        let wanted = [(pod.address(), ready, terminating)];
+        self.node.await_endpoints(service(pod), &wanted)
+    }
+}
+
+fn service<'a>(pod: &'a Pod) -> &'a str {
+    pod.name().trim_end_matches("-0")
+}
+
+fn ask_only(scene: &Scene, pod: &Pod) -> Result<Answer> {
+    scene.ask(pod)
+}
+
+fn terminate(scene: &Scene, pod: &Pod) -> Result<Answer> {
+    let node = scene.node;
+    node.server.delete_pod(&node.namespace, pod.name(), 30)?;
+    scene.endpoints(pod, false, true)?;
+    pod.signal(libc::SIGTERM);
+    pod.ended()?;
+    scene.ask(pod)
+}
+
+fn crash(scene: &Scene, pod: &Pod) -> Result<Answer> {
+    let mut client = Connection::open(&scene.node.bed, scene.node.at())?;
+    let path = format!("/{}/here?do=hang", service(pod));
+    client.send(request("GET", &path, "").as_bytes())?;
+    pause(200);
+    pod.signal(libc::SIGKILL);
+    pod.ended()?;
+    let answer = client.answer()?;
+    pod.tell_ended("Error")?;
+    Ok(answer)
+}
+
+fn starve(scene: &Scene, pod: &Pod) -> Result<Answer> {
+    let answer = scene.node.get("/hungry/here?mb=200")?;
+    pod.ended()?;
+    pod.tell_ended("OOMKilled")?;
+    Ok(answer)
+}
+
+fn unready(scene: &Scene, pod: &Pod) -> Result<Answer> {
+    pod.tell_ready(false)?;
+    scene.endpoints(pod, false, false)?;
+    scene.ask(pod)
+}
+
+fn stale(scene: &Scene, pod: &Pod) -> Result<Answer> {
+    let node = scene.node;
+    node.server.end(&node.namespace, pod.name())?;
+    node.await_endpoints(service(pod), &[])?;
+    node.service("other", "other", json!(9000))?;
+    let other = node.member("other-0", pod.address(), 9000)?;
+    scene.endpoints(&other, true, false)?;
+    scene.ask(pod)
+}
+
+fn race(scene: &Scene, pod: &Pod) -> Result<Answer> {
+    let (node, word) = (scene.node, service(pod));
+    // Its FIN is lost: to the proxy the connection is as good as new.
+    let rules = format!(
+        "table inet {word} {{ chain out {{ type filter hook output priority 0;\n\
+         ip saddr {} tcp sport {PORT} tcp flags & fin == fin drop\n}}\n}}\n",
+        pod.address()
+    );
+    node.bed.nft(Host::Backend, &rules)?;
+    let mut client = Connection::open(&node.bed, node.at())?;
+    let first = client.get(&format!("/{word}/first"))?;
+    ensure!(first.status == Some(200), "{first:?}");
+    pause(100);
+    // A GET would be sent again by some.
+    let head = request("POST", &format!("/{word}/here"), "Content-Length: 2\r\n");
+    client.send((head + "hi").as_bytes())?;
+    client.answer()
+}
+
+fn fence(scene: &Scene, pod: &Pod, verdict: &str) -> Result<()> {
+    let rules = format!(
+        "table inet {} {{ chain in {{ type filter hook input priority 0;\n\
+         ip daddr {} tcp dport {PORT} {verdict}\n}}\n}}\n",
+        service(pod),
+        pod.address()
+    );
+    scene.node.bed.nft(Host::Backend, &rules)
+}
+
+fn fenced(scene: &Scene, pod: &Pod, verdict: &str) -> Result<Answer> {
+    fence(scene, pod, verdict)?;
+    scene.ask(pod)
+}
+
+/// The host of a data plane's Ingress: its pod is not known, nor are the other classes' rules its own.
+pub fn host(plane: Plane) -> String {
+    format!("{}.example", plane.word())
+}
+
+/// The Service without pods, and the Ingress that leads to it.
+pub fn empty(node: &Node, plane: Plane) -> Result<Case> {
+    let word = "nobody";
+    node.service(word, word, json!(PORT))?;
+    let path = format!("/{}", none(plane));
+    let paths = [(&*path, word, 80)];
+    let class = plane.word();
+    let ingress = objects::ingress(&node.namespace, "web", class, &host(plane), &paths);
+    node.server.apply(&ingress)?;
+    Ok(Case::new(
+        "no_endpoints",
+        "a Service without pods",
+        word,
+        "no ready endpoint",
+        "kubernetes.io/service-name=nobody",
+        ask_only,
+    ))
+}
+
+/// Each case's Service and pod, whose application runs.
+pub fn pods<'a>(node: &'a Node, cases: &[Case]) -> Result<Vec<Pod<'a>>> {
+    tls::certificate(node.bed.folder())?;
+    let folder = node.bed.folder().display().to_string();
+    let mut pods = Vec::new();
+    for (number, case) in cases.iter().enumerate() {
+        node.service(case.word, case.word, json!(case.target))?;
+        let name = format!("{}-0", case.word);
+        let pod = node.member(&name, node.addresses[number], PORT)?;
+        if case.cause == "backend_oom_killed" {
+            pod.memory(48)?;
+        }
+        if let Some(arguments) = case.runs {
+            let arguments: Vec<&str> = arguments
+                .iter()
+                .map(|word| if *word == "." { &*folder } else { *word })
+                .collect();
+            pod.run(&arguments)?;
+        }
+        pods.push(pod);
+    }
+    for (case, pod) in cases.iter().zip(&pods) {
+        node.await_endpoints(case.word, &[(pod.address(), true, false)])?;
+    }
+    // It may listen before it has read its routes.
+    wait::holds("requests relayed", VERDICT, || {
+        let path = format!("/{}/ready", cases[0].word);
+        let got = client::get(&node.bed, node.at(), &path);
+        got.is_ok_and(|got| got.status == Some(200))
+    })?;
+    Ok(pods)
+}
