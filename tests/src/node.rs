@@ -343,10 +343,19 @@ impl<'a> Pod<'a> {
 
     /// Says that its container has ended in this way, as a kubelet does; see [`objects::ended`].
     pub fn tell_ended(&self, reason: &str) -> Result<()> {
+        self.tell_end(|now| objects::ended("main", 1, reason, now))
+    }
+
+    /// Says that its container has ended as it was told to.
+    pub fn tell_stopped(&self) -> Result<()> {
+        self.tell_end(|now| objects::stopped("main", now))
+    }
+
+    fn tell_end(&self, status: impl FnOnce(&str) -> Value) -> Result<()> {
         let mut pod = self.object();
         let now = jiff::Timestamp::now().to_string();
         objects::set_ready(&mut pod, false);
-        pod["status"]["containerStatuses"] = json!([objects::ended("main", 1, reason, &now)]);
+        pod["status"]["containerStatuses"] = json!([status(&now)]);
         self.node.server.apply(&pod)
     }
 

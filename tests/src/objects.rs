@@ -70,6 +70,16 @@ pub fn ended(name: &str, restarts: u32, reason: &str, at: &str) -> Value {
     status
 }
 
+/// The status of a container that was told to end (SIGTERM) and is not started again.
+pub fn stopped(name: &str, at: &str) -> Value {
+    let mut status = running(name, 0);
+    status["ready"] = json!(false);
+    status["started"] = json!(false);
+    status["state"] = json!({"terminated": {"exitCode": 143, "reason": "Error",
+        "startedAt": LONG_AGO, "finishedAt": at}});
+    status
+}
+
 /// Changes a pod's condition `Ready`.
 pub fn set_ready(pod: &mut Value, ready: bool) {
     pod["status"]["conditions"] = json!([

@@ -122,10 +122,9 @@ fn serve(stream: impl Read + Write, socket: RawFd, once: bool) -> io::Result<()>
             Some("busy") => "503 Service Unavailable",
             _ => "200 OK",
         };
-        write!(
-            reader.get_mut(),
-            "HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok"
-        )?;
+        // In one piece: else the rest waits for the other side's acknowledgment.
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok");
+        reader.get_mut().write_all(answer.as_bytes())?;
         if once {
             return Ok(());
         }
