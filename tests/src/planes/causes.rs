@@ -105,7 +105,7 @@ fn ended() -> Vec<Case> {
             "killed by its memory limit",
             "hungry",
             "ended with OOMKilled (137)",
-            "hungry",
+            "hungry-0",
             starve,
         ),
     ]
@@ -141,8 +141,8 @@ fn misled() -> Vec<Case> {
                 "stale_endpoint",
                 "its address belongs to another pod",
                 "moved",
-                "now to pod",
-                "kubectl -n $NS",
+                "now to pod other-0",
+                "kubectl -n $NS patch statefulset moved",
                 stale,
             )
         },
@@ -192,8 +192,8 @@ fn answered() -> Vec<Case> {
                 "protocol_error",
                 "TLS behind a plaintext route",
                 "secret",
-                "TLS",
-                "secret-0",
+                "a port that speaks TLS",
+                "kubectl -n $NS logs secret-0",
                 ask_only,
             )
         },

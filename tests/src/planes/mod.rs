@@ -14,7 +14,6 @@ use crate::backends::{Backends, Behavior};
 use crate::bed::{Bed, Host};
 use crate::nginx::{Fault, Nginx, Options, PATIENT, unreachable_endpoints};
 use crate::process::Process;
-use crate::tools::cache;
 use crate::{agent, client as plain, tls, wait};
 
 mod caddy;
@@ -33,6 +32,8 @@ mod traefik;
 pub mod upstream_cases;
 pub mod upstreams;
 mod watch;
+
+use own::program;
 
 pub use watch::{watch, watch_in};
 
@@ -432,14 +433,6 @@ impl Plane {
             Self::Caddy => caddy::entry(line),
         }
     }
-}
-
-/// The program of a package from PyPI.
-fn program(program: &cache::Program) -> Result<Command> {
-    let path = program.find();
-    let path =
-        path.with_context(|| format!("failed to find {}: run ./dev setup", program.package))?;
-    Ok(Command::new(path))
 }
 
 fn write(folder: &Path, name: &str, text: &impl ToString) -> Result<()> {

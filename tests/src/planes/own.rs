@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::Plane;
 use crate::bed::{Bed, Host};
 use crate::process::Process;
-use crate::tools::cache::{CADDY, ENVOY, TRAEFIK};
+use crate::tools::cache::{CADDY, ENVOY, Program, TRAEFIK};
 use crate::{tls, wait};
 
 /// Where it serves clients in plaintext.
@@ -116,7 +116,7 @@ fn run(bed: &Bed, plane: Plane, folder: &Path, arguments: &[&str]) -> Result<Pro
         Plane::Nginx => with("nginx", &["-p", ".", "-c", "main.conf", "-e", "error.log"]),
         Plane::Haproxy => with("haproxy", &["-db", "-f", "main.conf"]),
         Plane::Envoy => {
-            let mut command = super::program(&ENVOY)?;
+            let mut command = program(&ENVOY)?;
             command.args([
                 "-c",
                 "main.json",
@@ -132,12 +132,12 @@ fn run(bed: &Bed, plane: Plane, folder: &Path, arguments: &[&str]) -> Result<Pro
             command
         }
         Plane::Traefik => {
-            let mut command = super::program(&TRAEFIK)?;
+            let mut command = program(&TRAEFIK)?;
             command.arg("--configFile=main.yml").env("GOMAXPROCS", "2");
             command
         }
         Plane::Caddy => {
-            let mut command = super::program(&CADDY)?;
+            let mut command = program(&CADDY)?;
             command.args(["run", "--config", "main.json"]);
             command.env("GOMAXPROCS", "2");
             // What it would keep in the user's home.
@@ -155,6 +155,14 @@ fn run(bed: &Bed, plane: Plane, folder: &Path, arguments: &[&str]) -> Result<Pro
     command.args(arguments).current_dir(folder);
     command.stdin(Stdio::null()).stdout(log()?).stderr(log()?);
     bed.start(Host::Proxy, &mut command)
+}
+
+/// The program of a package from PyPI.
+pub(super) fn program(program: &Program) -> Result<Command> {
+    let path = program.find();
+    let path =
+        path.with_context(|| format!("failed to find {}: run ./dev setup", program.package))?;
+    Ok(Command::new(path))
 }
 
 fn with(name: &str, arguments: &[&str]) -> Command {
