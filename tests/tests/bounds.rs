@@ -22,6 +22,8 @@ const FAILURES: &str = "ingress_trace_upstream_failures_total";
 const SAMPLES: u64 = 3;
 /// Refused connects whose samples are half as many again as the ring holds.
 const STORM: u64 = 5_500;
+/// Findings beyond those that wait for stdout, and its pipe.
+const UNREAD: u64 = 11_000;
 
 fn lost(page: &Page, stage: &str) -> u64 {
     page.count("ingress_trace_events_lost_total", &[("stage", stage)])
@@ -203,10 +205,11 @@ fn backends_without_a_series_are_counted_without_a_name() -> Result<()> {
         page.count(FAILURES, &[]) + lost(page, "ring") >= PORTS
     })?;
     assert_eq!(page.count(EXCHANGES, &[]), PORTS);
+    // So many new backends at once are more than the kernel has memory at hand for on a busy machine:
+    // those are counted without a backend there.
     let nameless = page.count(EXCHANGES, &[("backend_port", "")]);
-    // What the kernel side counted without a backend (its map's bucket was busy) has a series, too.
-    let busy = lost(&page, "aggregate").min(1);
-    assert_eq!(nameless, PORTS - SERIES + busy);
+    let most = PORTS - SERIES + lost(&page, "aggregate");
+    assert!((PORTS - SERIES..=most).contains(&nameless), "{nameless}");
     assert_eq!(page.count(FAILURES, &[("backend_port", "10000")]), 1);
     agent.stop().map(drop)
 }
@@ -217,21 +220,21 @@ fn findings_that_nobody_reads_are_missing_on_stdout_only() -> Result<()> {
     let agent = world.agent()?;
     let page = agent.unread(|| {
         let mut client = Connection::open(&world.bed, world.at(Listener::Plain))?;
-        for number in 0..STORM {
+        for number in 0..UNREAD {
             refuse(&mut client, number)?;
         }
-        agent.metric("every failure", |page| refused(page).1 >= STORM)
+        agent.metric("every failure", |page| refused(page).1 >= UNREAD)
     })?;
-    assert_eq!(refused(&page), (STORM, STORM));
+    assert_eq!(refused(&page), (UNREAD, UNREAD));
     let dropped = lost(&page, "output");
     assert!(dropped > 0, "stdout took everything");
     let told = || agent.findings().len() as u64;
     wait::holds("all that waited", client::PATIENCE, || {
-        told() == STORM - dropped
+        told() == UNREAD - dropped
     })?;
     let found = world.others(agent)?;
     right(&found);
-    assert_eq!(found.len() as u64, STORM - dropped);
+    assert_eq!(found.len() as u64, UNREAD - dropped);
     Ok(())
 }
 
