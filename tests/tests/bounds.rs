@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tests::agent::{Agent, Finding};
 use tests::bed::{Bed, Host};
 use tests::client::{self, Connection};
@@ -157,6 +158,8 @@ fn sockets_without_room_for_state_are_counted_and_carry_on() -> Result<()> {
 #[test]
 fn backends_without_room_are_counted_without_a_name() -> Result<()> {
     const BACKENDS: u64 = 17_000;
+    // Other counts need some places, too.
+    const MOST: u64 = 16_300;
     let bed = Bed::new()?;
     let edge = Edge::start(
         &bed,
@@ -166,22 +169,30 @@ fn backends_without_room_are_counted_without_a_name() -> Result<()> {
     )?;
     let agent = Agent::start(bed.folder(), &bed.cgroup(Host::Proxy))?;
     let mut client = Connection::open(&bed, edge.at(8200))?;
-    // Twice: the second time those that have a place are known, and none gets a new one.
-    for _ in 0..2 {
-        for number in 0..BACKENDS {
-            let path = format!("/{}/{}", number / 256, number % 256);
-            assert_eq!(client.get(&path)?.status, Some(502), "{path}");
-        }
-    }
-    let page = agent.metric("all exchanges", |page| {
-        page.count(EXCHANGES, &[]) >= 2 * BACKENDS
-    })?;
-    let named = page.count(EXCHANGES, &[("backend_port", "1")]);
+    // On a busy machine the kernel has no memory at hand for so many new ones at once; in the end those
+    // that have a place are known, and none gets a new one.
+    let (mut passes, mut before) = (0, 0);
+    let (page, named) = wait::until("a full map", Duration::from_mins(1), || {
+        let mut pass = || {
+            for number in 0..BACKENDS {
+                let path = format!("/{}/{}", number / 256, number % 256);
+                let got = client.get(&path)?;
+                ensure!(got.status == Some(502), "{path}: {got:?}");
+            }
+            passes += 1;
+            let page = agent.metric("all exchanges", |page| {
+                page.count(EXCHANGES, &[]) >= passes * BACKENDS
+            })?;
+            let named = page.count(EXCHANGES, &[("backend_port", "1")]);
+            let new = named - std::mem::replace(&mut before, named);
+            Ok((new >= MOST).then_some((page, named)))
+        };
+        pass().transpose()
+    })??;
     let nameless = page.count(EXCHANGES, &[("controller", "unknown")]);
-    assert!(named > 16_000, "only {named} named");
-    assert_eq!(named + nameless, 2 * BACKENDS);
+    assert_eq!(named + nameless, passes * BACKENDS);
     assert_eq!(lost(&page, "aggregate"), nameless);
-    assert!(nameless > 0, "the map did not fill up");
+    assert!(nameless >= BACKENDS - MOST, "the map did not fill up");
     agent.stop().map(drop)
 }
 
@@ -226,12 +237,13 @@ fn findings_that_nobody_reads_are_missing_on_stdout_only() -> Result<()> {
         agent.metric("every failure", |page| refused(page).1 >= UNREAD)
     })?;
     assert_eq!(refused(&page), (UNREAD, UNREAD));
+    // Losses reach the metrics a second later.
+    let told = || agent.findings().len() as u64;
+    let page = agent.metric("all that waited", |page| {
+        told() == UNREAD - lost(page, "output")
+    })?;
     let dropped = lost(&page, "output");
     assert!(dropped > 0, "stdout took everything");
-    let told = || agent.findings().len() as u64;
-    wait::holds("all that waited", client::PATIENCE, || {
-        told() == UNREAD - dropped
-    })?;
     let found = world.others(agent)?;
     right(&found);
     assert_eq!(found.len() as u64, UNREAD - dropped);
