@@ -354,7 +354,7 @@ impl<'a> Pod<'a> {
     fn tell_end(&self, status: impl FnOnce(&str) -> Value) -> Result<()> {
         let mut pod = self.object();
         let now = jiff::Timestamp::now().to_string();
-        objects::set_ready(&mut pod, false);
+        set_ready(&mut pod, false, &now);
         pod["status"]["containerStatuses"] = json!([status(&now)]);
         self.node.server.apply(&pod)
     }
@@ -362,7 +362,7 @@ impl<'a> Pod<'a> {
     /// Says that it is ready, or not.
     pub fn tell_ready(&self, ready: bool) -> Result<()> {
         let mut pod = self.object();
-        objects::set_ready(&mut pod, ready);
+        set_ready(&mut pod, ready, &jiff::Timestamp::now().to_string());
         self.node.server.apply(&pod)
     }
 
@@ -375,6 +375,14 @@ impl<'a> Pod<'a> {
             pod["metadata"]["ownerReferences"] = owner.clone();
         }
         pod
+    }
+}
+
+fn set_ready(pod: &mut Value, ready: bool, at: &str) {
+    objects::set_ready(pod, ready);
+    let conditions = pod["status"]["conditions"].as_array_mut();
+    for condition in conditions.into_iter().flatten() {
+        condition["lastTransitionTime"] = json!(at);
     }
 }
 

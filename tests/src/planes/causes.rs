@@ -67,8 +67,8 @@ impl Case {
     pub fn route(&self, node: &Node, number: usize) -> Route {
         let endpoint = SocketAddr::new(node.addresses[number], self.target);
         Route {
-            // Longer than the kernel needs to learn it.
-            hasty: self.word != "rejected",
+            // Longer than the kernel needs to learn it, or to kill what thrashes.
+            hasty: !matches!(self.word, "rejected" | "hungry"),
             ..Route::new(self.word, endpoint, Speaks::Http)
         }
     }

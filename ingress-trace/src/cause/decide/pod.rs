@@ -202,7 +202,7 @@ pub(super) fn not_ready(facts: &Facts) -> Support {
     if facts.ready() == Some(false) {
         let since = not_ready_since(facts);
         // What it stopped to be while it was waited for is a consequence.
-        if !connecting && since.is_some_and(|since| since > facts.began()) {
+        if !connecting && since.is_some_and(|since| shifted(since, SECOND) > facts.began()) {
             return None;
         }
         let since = since.map_or(String::new(), |since| {
