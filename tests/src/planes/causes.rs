@@ -302,6 +302,8 @@ fn starve(scene: &Scene, pod: &Pod) -> Result<Answer> {
 fn unready(scene: &Scene, pod: &Pod) -> Result<Answer> {
     pod.tell_ready(false)?;
     scene.endpoints(pod, false, false)?;
+    // What is told of the same second only afterwards may not have been so yet.
+    pause(1200);
     scene.ask(pod)
 }
 
