@@ -91,7 +91,11 @@ pub fn files(plane: Plane, often: bool) -> Vec<(&'static str, String)> {
 }
 
 fn nginx() -> String {
-    let (ok, fresh, held) = (B::Ok.endpoint(), B::Chunked.endpoint(), B::Hang.endpoint());
+    let (ok, fresh, held) = (
+        B::Ok.endpoint(),
+        B::CloseHeader.endpoint(),
+        B::Hang.endpoint(),
+    );
     let (script, secure) = (script(), Secure::Ok.endpoint());
     // A single server is never taken out.
     let (one, two) = (gone(), B::ResetRequest.endpoint());
@@ -120,7 +124,11 @@ fn nginx() -> String {
 }
 
 fn haproxy(every: u32) -> String {
-    let (ok, fresh, held) = (B::Ok.endpoint(), B::Chunked.endpoint(), B::Hang.endpoint());
+    let (ok, fresh, held) = (
+        B::Ok.endpoint(),
+        B::CloseHeader.endpoint(),
+        B::Hang.endpoint(),
+    );
     let ([closed, unwell], script, secure) = (down(), script(), Secure::Ok.endpoint());
     format!(
         "global\nnbthread 2\nmaxconn 500\nssl-default-bind-options ssl-min-ver TLSv1.3\n\
@@ -169,7 +177,7 @@ fn envoy_main(every: u32) -> Value {
     }]);
     let clusters = [
         envoy_cluster("fine", &[B::Ok.endpoint()]),
-        envoy_cluster(FRESH, &[B::Chunked.endpoint()]),
+        envoy_cluster(FRESH, &[B::CloseHeader.endpoint()]),
         envoy_cluster(SCRIPT, &[script()]),
         full,
         most,
@@ -254,7 +262,7 @@ fn traefik_routes(every: u32) -> Value {
             "routers": routers,
             "services": {
                 "fine": service(&[B::Ok.endpoint()]), FULL: service(&[B::Hang.endpoint()]),
-                FRESH: service(&[B::Chunked.endpoint()]), DOWN: down, SCRIPT: service(&[script()]),
+                FRESH: service(&[B::CloseHeader.endpoint()]), DOWN: down, SCRIPT: service(&[script()]),
                 MOST: service(&[broken()]), SECURE: secure,
             },
             "serversTransports": {SECURE: {"insecureSkipVerify": true, "serverName": "shop.example"}},
@@ -287,7 +295,7 @@ fn caddy(every: u32) -> Value {
         matched(DOWN, unwell),
         matched(FULL, proxy(one)),
         matched(SECURE, secure),
-        matched(FRESH, proxy(json!([dial(B::Chunked.endpoint())]))),
+        matched(FRESH, proxy(json!([dial(B::CloseHeader.endpoint())]))),
         matched(SCRIPT, proxy(json!([dial(script())]))),
         matched(
             POLICY,
