@@ -182,6 +182,8 @@ async fn a_failed_backend_is_looked_at_now_and_a_little_later() {
     let mut cart = pod("cart-1", "node-2");
     add(&api, cart.clone());
     let mut view = View::of(&api, MUCH);
+    // The list of this node's pods replaces all that the test knows.
+    view.synced("pods").await;
     let name = Name::new("shop", "cart-1");
     let start = Instant::now();
     for _ in 0..100 {
