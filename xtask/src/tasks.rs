@@ -80,7 +80,8 @@ pub fn test() -> Result<()> {
     test_quick()?;
     step("testing with an API server", || {
         let mut test = cargo();
-        run_command(test.args(["test", "--package", "ingress-trace", "--test", "cluster"]))
+        test.args(["test", "--package", "ingress-trace"]);
+        run_command(test.args(["--test", "cluster", "--test", "fixes"]))
     })?;
     step("testing on this kernel", || {
         let mut test = cargo();
