@@ -158,8 +158,9 @@ fn sockets_without_room_for_state_are_counted_and_carry_on() -> Result<()> {
 #[test]
 fn backends_without_room_are_counted_without_a_name() -> Result<()> {
     const BACKENDS: u64 = 17_000;
-    // Other counts need some places, too.
-    const MOST: u64 = 16_300;
+    const PLACES: u64 = 16_384;
+    // Other counts need some of them, too.
+    const MOST: u64 = PLACES - 100;
     let bed = Bed::new()?;
     let edge = Edge::start(
         &bed,
@@ -192,7 +193,7 @@ fn backends_without_room_are_counted_without_a_name() -> Result<()> {
     let nameless = page.count(EXCHANGES, &[("controller", "unknown")]);
     assert_eq!(named + nameless, passes * BACKENDS);
     assert_eq!(lost(&page, "aggregate"), nameless);
-    assert!(nameless >= BACKENDS - MOST, "the map did not fill up");
+    assert!(nameless >= BACKENDS - PLACES, "the map did not fill up");
     agent.stop().map(drop)
 }
 
