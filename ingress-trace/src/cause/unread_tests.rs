@@ -83,6 +83,18 @@ fn a_refused_handshake_is_a_protocol_error_without_an_invented_status() {
 }
 
 #[test]
+fn a_stream_that_its_client_cancelled_is_not_hidden_by_what_comes_next() {
+    let cancelled = with(over(Protocol::Http2, Kind::GaveUp), flag::STREAM);
+    let next = Ending::Retried(Some(200));
+    assert_eq!(told(Controller::Traefik, cancelled.clone(), next), None);
+    let failed = told(Controller::Traefik, cancelled, answered(Some(504)));
+    assert_eq!(
+        failed.map(|one| one.outcome),
+        Some(Outcome::ResponseTimeout)
+    );
+}
+
+#[test]
 fn a_stream_that_was_reset_is_no_race_of_its_connection() {
     let stream = |kind| {
         let mut event = with(over(Protocol::Http2, kind), flag::STREAM);
