@@ -264,8 +264,8 @@ fn gave_up(flow: &Flow, controller: Controller, timers: &Timers) -> Option<Outco
                 // A stream that its client cancels looks the same while others are answered.
                 None => readable || timer() || event.handshake && age(event) >= PATIENCE,
             },
-            // What follows a stream that its client had cancelled may look like its retry.
-            Ending::Retried(_) => !event.flags.any(flag::STREAM) || timer(),
+            // What follows a request that its client had cancelled may look like its retry.
+            Ending::Retried(_) => !unread(event) || event.handshake || timer(),
             // Cut without an answer: its own timer, or one for a client that sends too slowly.
             Ending::Cut(_) | Ending::Unknown => timer(),
         };
