@@ -12,10 +12,10 @@ use crate::cause::taxonomy::Controller;
 use crate::cause::timers::Timers;
 use crate::cluster::index::Index;
 use crate::cluster::index::example::{
-    at, condition, index, node, pod, ready, rule, service, shop, slice,
+    at, condition, index, node, pod, ready, route, rule, service, shop, slice,
 };
 use crate::cluster::object::{
-    Container, Endpoint, Kind, Name, Node, Object, PathMatch, Pod, Route, State as Run,
+    Container, Endpoint, Kind, Name, Node, Object, PathMatch, Pod, State as Run,
 };
 use crate::event::example::{MS, down, refused as refuse, released, second, up as event, with};
 use crate::event::{Event, Kind as Happened};
@@ -90,7 +90,7 @@ impl World {
             changes: vec![
                 (0, Object::Service(service("cart", "10.96.0.9"))),
                 (0, slice("cart-1", "cart", 8080, &[ready(IP, "cart-x")])),
-                (0, route()),
+                (0, routed()),
             ],
             pods: vec![(FETCHED, cart())],
             gone: Vec::new(),
@@ -279,18 +279,9 @@ pub(super) fn up(name: &str, met: bool, since: i64) -> Node {
     known
 }
 
-fn route() -> Object {
+fn routed() -> Object {
     let rules = vec![rule("shop.example", PathMatch::Prefix("/".into()), "cart")];
-    Object::Route(Route {
-        kind: Kind::Ingress,
-        name: shop("web"),
-        class: None,
-        annotation: None,
-        parents: Vec::new(),
-        created: Some(at(0)),
-        rules,
-        default_backend: None,
-    })
+    Object::Route(route(Kind::Ingress, "web", rules))
 }
 
 /// What is said of the inside of a pod that is well.
