@@ -172,6 +172,17 @@ pub fn released_later(conn: &mut Conn, time: u64) {
     emit(conn, kind::RELEASED, &Moment::at(time, true));
 }
 
+/// Two WINDOW_UPDATEs of HTTP/2 in a record of TLS (RFC 9113 section 6.9, RFC 8446 section 5.2), and
+/// `close_notify` behind them.
+const FRAMES: u64 = 5 + 2 * 13 + 17 + 5 + 19;
+
+/// Whether what looks like a client's request may be frames that belong to the response before it:
+/// where they were lost, they come once more when the response is over.
+#[inline(always)]
+fn frames(conn: &Conn) -> bool {
+    conn.proto == proto::TLS && conn.exchange > 1 && conn.request_bytes <= FRAMES
+}
+
 /// The application lets go of a client's connection.
 #[inline(always)]
 pub fn downstream_released(conn: &mut Conn, time: u64) {
@@ -187,7 +198,7 @@ pub fn downstream_released(conn: &mut Conn, time: u64) {
     }
     let gone = (conn.fin_in | conn.rst_in) != 0;
     // Traefik and Caddy write a 499 that nobody reads.
-    if (open || conn.status == 499) && gone {
+    if (open && !frames(conn) || conn.status == 499) && gone {
         count(conn, counted::ABORT, 0, 0);
     }
     let mut tell = (open || unsure) && conn.has(flag::JOINED);

@@ -196,7 +196,9 @@ impl Line {
     ) -> Option<Settled> {
         let cgroup = flow.failure.cgroup;
         let controller = controller(watched, cgroup);
-        let reading = reading(&flow, controller, &mut self.timers)?;
+        let reading = reading(&flow, controller, &mut self.timers);
+        tracing::trace!(?flow, ?reading, "flow");
+        let reading = reading?;
         // A controller that ends drops what it has open, as it is told to.
         let own = flow.failure.kind == Kind::GaveUp && flow.failure.pid != 0;
         if own && !watched.alive(flow.failure.pid) {

@@ -154,7 +154,8 @@ fn unreadable(flow: &Flow, controller: Controller) -> bool {
         Ending::Answered(down) => down.status.map_or(waiting, |status| {
             status >= 500 && (waiting || event.handshake || says(controller, status))
         }),
-        Ending::Retried(_) => waiting || event.handshake,
+        // Go makes connections that nobody needs any more once the handshake has begun.
+        Ending::Retried(_) => waiting || event.handshake && event.kind == Kind::Reset,
         Ending::Cut(_) => unread(event) && client_saw(&flow.ending),
         Ending::Unknown => waiting && unanswered(event),
         Ending::Aborted | Ending::NoClient => false,

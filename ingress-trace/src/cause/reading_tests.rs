@@ -192,7 +192,13 @@ fn a_handshake_that_the_controller_gave_up_is_a_bad_response() {
     );
     // Go lets go of a connection whose handshake is over and that nobody needs any more.
     assert_eq!(outcome(handshake.clone(), answered(None)), None);
-    assert_eq!(outcome(handshake, answered(Some(404))), None);
+    assert_eq!(outcome(handshake.clone(), answered(Some(404))), None);
+    // Nor is one that the backend closes for that.
+    let closed = Event {
+        kind: Kind::Closed,
+        ..handshake
+    };
+    assert_eq!(outcome(closed, Ending::Retried(None)), None);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use ingress_trace_common::sample::flag;
 use super::Ending;
 use super::failures::{FIRST, Place};
 use super::times::{
-    ADJACENT, AT_ONCE, BEHIND, LATER, LEAD, LONG, LONG_LEAD, NEXT_STEP, TOGETHER, TOLD,
+    ADJACENT, AT_ONCE, BEHIND, LATER, LEAD, LONG, LONG_LEAD, NEXT_STEP, PATIENT, TOGETHER, TOLD,
 };
 use crate::cause::reading::errno;
 use crate::cause::taxonomy::{Phase, Protocol};
@@ -304,8 +304,9 @@ impl Attempt<'_> {
         let behind = client.time >= event.time;
         // A success, or another one's answer.
         let other = self.retried_before(client.time) || self.lag(client) > AT_ONCE;
-        // Where a request may go on elsewhere, only the thread's very next step is its answer.
-        let elsewhere = self.strays() && !self.next_step(client);
+        // Where a request may go on elsewhere, only the thread's very next step is its answer, or
+        // what a client got that had waited for just as long.
+        let elsewhere = self.strays() && !self.next_step(client) && !self.spanned(client);
         // What comes before a failure is its answer only where the controller gives up.
         let early = !behind && !self.timed_out();
         let own = event.kind == Kind::Response;
@@ -315,6 +316,20 @@ impl Attempt<'_> {
     /// Whether the thread wrote this right after it had let go of the attempt.
     fn next_step(&self, client: &Event) -> bool {
         client.prev == Some(self.event.exchange) && self.lag(client) <= NEXT_STEP
+    }
+
+    /// Whether a client that cannot be read asked right before the attempt began, got nothing until the
+    /// controller gave it up, and something right behind that: over so long a time both hardly fit by
+    /// chance.
+    fn spanned(&self, client: &Event) -> bool {
+        let event = self.event;
+        let linked = client.prev == Some(event.exchange);
+        let most = if linked { LONG_LEAD } else { LEAD };
+        let soon = self.lead(client).is_some_and(|lead| lead <= most);
+        let began = event.began().unwrap_or(event.time);
+        let long = event.time.saturating_sub(began) >= PATIENT;
+        let first = client.response_time.is_some_and(|time| time >= event.time);
+        self.timed_out() && long && soon && first
     }
 
     /// Whether the request may go on in another thread.

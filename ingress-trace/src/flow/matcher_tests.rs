@@ -208,6 +208,26 @@ fn bytes_that_cannot_be_read_are_an_answer_only_at_once() {
     assert_eq!(bound(&[failed, later]), ["1: retried 0"]);
 }
 
+#[test]
+fn who_waited_for_as_long_as_a_timer_was_told_of_it_by_any_thread() {
+    let gave_up = tried(released(up(1, Kind::GaveUp, 700 * MS)), 600 * MS);
+    let first = |time: u64, after: u64| Event {
+        response_time: Some(time),
+        ..on(THREAD + 1, bytes(time, after))
+    };
+    let told = |client: Event| loose(&[gave_up.clone(), client]);
+    assert_eq!(told(first(701 * MS, 602 * MS)), ["1: answered -"]);
+    // Asked too long before, or answered too late.
+    assert_eq!(told(first(701 * MS, 640 * MS)), ["1: unknown"]);
+    assert_eq!(told(first(710 * MS, 611 * MS)), ["1: unknown"]);
+    // More of what had begun before.
+    let more = Event {
+        response_time: Some(300 * MS),
+        ..first(701 * MS, 602 * MS)
+    };
+    assert_eq!(told(more), ["1: unknown"]);
+}
+
 /// Bytes to a client that cannot be read, asked for this long before.
 fn bytes(time: u64, after: u64) -> Event {
     Event {

@@ -44,3 +44,6 @@ pub const UNCLEAR: u64 = 3_000_000;
 /// How long a failed connect that a success seems to hide by chance waits for another of its kind that
 /// was nobody's: several intervals of quick checks.
 pub const DOUBT: u64 = 5_000_000_000;
+/// The shortest time after which a controller gives up: timers are longer. As the kernel side's, which
+/// tells what a client that cannot be read got so late.
+pub const PATIENT: u64 = 100_000_000;
