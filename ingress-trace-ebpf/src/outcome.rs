@@ -21,7 +21,7 @@ fn fail(conn: &mut Conn, what: u8, moment: &Moment) {
     conn.flags |= flag::FAILED;
     link::failed(moment.time);
     unreadable::failed(conn, moment.time);
-    if conn.established_time == 0 || conn.phase == phase::REQUEST {
+    if conn.established_time == 0 || conn.phase != phase::RESPONSE {
         count(conn, counted::FAILURE, 0, 0);
     }
     emit(conn, what, moment);
@@ -41,7 +41,7 @@ pub fn ended_by_peer(conn: &mut Conn, what: u8, fin: bool, moment: &Moment) {
     if !conn.upstream() || conn.has(flag::FAILED) {
         return;
     }
-    if conn.phase == phase::REQUEST {
+    if conn.phase == phase::REQUEST || conn.phase == phase::IDLE {
         fail(conn, what, moment);
     } else if conn.phase == phase::RESPONSE {
         if conn.proto != proto::HTTP1 {

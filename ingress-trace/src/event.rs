@@ -226,6 +226,11 @@ impl Event {
         self.exchange.number > 1 || self.flags.any(flag::ADOPTED)
     }
 
+    /// Whether the connection broke before the request that it was made for was sent.
+    pub fn unsent(&self) -> bool {
+        self.kind == Kind::Reset && self.phase == Phase::Idle
+    }
+
     /// Whether the head of its response had come: what was relayed of it cannot be taken back.
     pub fn head_complete(&self) -> bool {
         self.phase == Phase::Response && self.status.is_some() && self.framing != framing::HEAD_CUT

@@ -52,6 +52,19 @@ pub fn enable(mount: &Path, below: &Path, controller: &str) -> Result<()> {
     })
 }
 
+/// Freezes all that live in it, or lets them go on; returns once they are.
+pub fn freeze(folder: &Path, frozen: bool) -> Result<()> {
+    let state = u8::from(frozen);
+    let file = folder.join("cgroup.freeze");
+    fs::write(&file, state.to_string())
+        .with_context(|| format!("failed to write {}", file.display()))?;
+    let wanted = format!("frozen {state}");
+    wait::holds("the freezer", Duration::from_secs(10), || {
+        let events = fs::read_to_string(folder.join("cgroup.events"));
+        events.is_ok_and(|text| text.contains(&wanted))
+    })
+}
+
 /// Makes the folder and its parents.
 pub fn create(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("failed to create cgroup {}", path.display()))

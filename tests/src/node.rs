@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use crate::agent::{Agent, Finding};
 use crate::apiserver::{Access, ApiServer};
 use crate::bed::{Bed, Host};
-use crate::client::{self, PATIENCE};
+use crate::client;
 use crate::edge::Edge;
 use crate::planes::{Plane, own};
 use crate::process::{Process, sibling};
 use crate::response::Answer;
-use crate::{cgroup, netns, objects, wait};
+use crate::{cgroup, netns, objects};
 
 /// What an agent with an ingress pod follows: pods, slices, services, ingresses, nodes.
 const FOLLOWED: f64 = 5.0;
@@ -332,13 +332,7 @@ impl<'a> Pod<'a> {
 
     /// Freezes it, or lets it go on.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
-        let folder = self.folder()?;
-        write(&folder, "cgroup.freeze", if frozen { "1" } else { "0" })?;
-        let wanted = format!("frozen {}", u8::from(frozen));
-        wait::holds("the freezer", PATIENCE, || {
-            let events = fs::read_to_string(folder.join("cgroup.events"));
-            events.is_ok_and(|text| text.contains(&wanted))
-        })
+        cgroup::freeze(&self.folder()?, frozen)
     }
 
     /// Says that its container has ended in this way, as a kubelet does; see [`objects::ended`].

@@ -20,6 +20,9 @@ use crate::{
 };
 
 const EADDRNOTAVAIL: u32 = 99;
+/// How long a connection counts as made for a request that was not sent yet, in nanoseconds: it is sent as
+/// soon as the application is told of the handshake.
+const FRESH: u64 = 1_000_000_000;
 
 /// The return value is not used by the kernel.
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -44,9 +47,10 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
         conn.syn_sent = 1;
         return;
     }
-    // Without an exchange only a connect can fail.
+    // Without an exchange only a connect can fail, and what it was made for.
     let idle = conn.phase == phase::IDLE && old != BPF_TCP_SYN_SENT && !conn.switched();
-    if !conn.upstream() || idle || conn.ended != 0 {
+    let unused = new == BPF_TCP_CLOSE && conn.exchange == 0 && conn.rst_in != 0;
+    if !conn.upstream() || (idle && !unused) || conn.ended != 0 {
         return;
     }
     // SAFETY: as in `state`.
@@ -105,6 +109,10 @@ fn changed(conn: &mut Conn, sk: *mut c_void, old: u32, new: u32) {
     if new == BPF_TCP_CLOSE && conn.shut != 0 {
         // The application's end went first; at its release nothing would be left of it.
         outcome::given_up(conn, &moment);
+        return;
+    }
+    let late = moment.time.wrapping_sub(conn.established_time) > FRESH;
+    if idle && (late || conn.has(flag::ADOPTED)) {
         return;
     }
     if new == BPF_TCP_CLOSE && moment.errno != 0 {

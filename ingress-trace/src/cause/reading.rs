@@ -147,7 +147,7 @@ fn certain(flow: &Flow, controller: Controller) -> bool {
 /// and its end an orderly one: only an answer to the client, or a retry, tells.
 fn unreadable(flow: &Flow, controller: Controller) -> bool {
     let event = &flow.failure;
-    let waiting = event.phase == Phase::Request;
+    let waiting = event.phase == Phase::Request || event.unsent();
     match &flow.ending {
         // Where something had come, an error may be the backend's own answer, of a connection that
         // it closed behind it: only one that this controller gives by itself is about the end.

@@ -202,6 +202,21 @@ fn a_handshake_that_the_controller_gave_up_is_a_bad_response() {
 }
 
 #[test]
+fn a_reset_before_the_request_was_sent_needs_a_client_that_was_told_or_a_retry() {
+    let unsent = Event {
+        phase: Phase::Idle,
+        protocol: None,
+        ..up(1, Kind::Reset, 10 * MS)
+    };
+    let told = Some((Outcome::Reset, Some(Phase::Idle)));
+    assert_eq!(read_as(unsent.clone(), answered(Some(502))), told);
+    assert_eq!(read_as(unsent.clone(), Ending::Retried(Some(200))), told);
+    for ending in [Ending::Unknown, Ending::NoClient, Ending::Aborted] {
+        assert_eq!(read_as(unsent.clone(), ending), None);
+    }
+}
+
+#[test]
 fn a_response_that_the_controller_had_not_read_did_not_stall() {
     let slow_client = Event {
         unread: 9000,

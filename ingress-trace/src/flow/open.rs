@@ -137,7 +137,8 @@ impl Open {
     /// Whether it may have been a check although a success seems to hide it: of a connect there are no
     /// words, and where requests move between threads, what a thread does next is chance as well.
     pub fn doubtful(&self) -> bool {
-        self.chain == Chain::Process && self.failure.phase == Phase::Connect
+        let connect = self.failure.phase == Phase::Connect || self.failure.unsent();
+        self.chain == Chain::Process && connect
     }
 
     /// Whether it can tell what the controller asks for itself: not an upgrade that its client did not

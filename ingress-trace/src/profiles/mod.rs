@@ -169,6 +169,8 @@ impl Profile {
         let statuses = &self.statuses;
         match outcome {
             Outcome::ConnectRefused => statuses.refused,
+            // To the controller its connect has failed.
+            Outcome::Reset if phase == Some(Phase::Idle) => statuses.refused,
             Outcome::ConnectTimeout => statuses.connect_timeout,
             Outcome::ConnectUnreachable => statuses.unreachable,
             Outcome::ConnectLocal => statuses.local,

@@ -96,7 +96,8 @@ pub(super) fn too_late(facts: &Facts) -> Support {
 }
 
 pub(super) fn reset(facts: &Facts) -> Support {
-    if facts.reading.outcome != Outcome::Reset {
+    // No application has seen what was not sent.
+    if facts.reading.outcome != Outcome::Reset || facts.event().unsent() {
         return None;
     }
     medium(facts.shown())

@@ -225,6 +225,11 @@ fn ended_by(event: &Event, how: &str) -> Vec<String> {
             "the backend's {how} came {after} after the request"
         )];
     }
+    if event.unsent() {
+        return vec![format!(
+            "the backend's RST came {after} after the connect began, before the request was sent"
+        )];
+    }
     let asked = if event.handshake {
         "the ClientHello"
     } else {
