@@ -327,11 +327,11 @@ impl Line {
             cgroup: event.cgroup,
             way: view.way(owned, event.remote),
             proven: flow.proven(chain(watched, event.cgroup)),
-            answered: watched.has_answered(event.cgroup, event.remote),
+            answered: watched.answered().has(event.cgroup, event.remote),
             time: event.time,
         };
         self.own
-            .has(&attempt, || view.ways(watched.answered(event.cgroup)))
+            .has(&attempt, || view.ways(watched.answered().of(event.cgroup)))
     }
 
     /// Takes the backends that have answered of late, with their controllers' cgroups.

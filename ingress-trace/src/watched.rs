@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use ingress_trace_common::aggregate::{Key, Value, counted, loss};
+use ingress_trace_common::aggregate::{Key, Value, loss};
 
 use crate::agent::monotonic;
 use crate::cause::evidence::Shortage;
@@ -22,14 +22,16 @@ use crate::profiles::{self, Chain, Serves};
 use crate::sinks::metrics::{Metrics, Stage};
 use crate::targets::{self, Finder, Found, Roots, Target, cgroups_below};
 
+mod answered;
+
+pub use answered::Answered;
+
 /// Most cgroups whose owner is remembered after they are gone.
 const REMEMBERED: usize = 16_384;
 /// Snapshots after which an unchanged aggregate leaves the kernel's map.
 const IDLE: u64 = 600;
 /// Most backends whose local ports are remembered.
 const BACKENDS: usize = 1024;
-/// Most backends whose answers are remembered, per cgroup.
-const ANSWERED: usize = 16_384;
 /// How long a reading of the controller's limits serves.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long before the verdict a shortage may have been seen.
@@ -80,10 +82,7 @@ pub struct Watched {
     reported: HashSet<String>,
     /// For whose sake the kernel side tells of clients that waited while something failed.
     tells_clients: Vec<Chain>,
-    /// Per cgroup: the backends that have answered, and how often.
-    answered: HashMap<u64, HashMap<SocketAddr, u64>>,
-    /// Those that did since they were taken last.
-    answers: Vec<(u64, SocketAddr)>,
+    answered: Answered,
     /// When the ring was full.
     gap: Gap,
     /// The newest readings of local ports in use.
@@ -103,8 +102,7 @@ impl Watched {
             names: HashSet::new(),
             reported: HashSet::new(),
             tells_clients: Vec::new(),
-            answered: HashMap::new(),
-            answers: Vec::new(),
+            answered: Answered::default(),
             gap: Gap::default(),
             ports: HashMap::new(),
         }
@@ -357,44 +355,14 @@ impl Watched {
         usage
     }
 
-    /// The backends that have answered a cgroup's controller, as of the last second.
-    pub fn answered(&self, cgroup: u64) -> impl Iterator<Item = SocketAddr> {
-        let all = self.answered.get(&cgroup).into_iter().flatten();
-        all.map(|(backend, _)| *backend)
+    /// The backends that have answered, as of the last second.
+    pub fn answered(&self) -> &Answered {
+        &self.answered
     }
 
-    /// Whether one of them is this.
-    pub fn has_answered(&self, cgroup: u64, backend: SocketAddr) -> bool {
-        let known = self.answered.get(&cgroup);
-        known.is_some_and(|known| known.contains_key(&backend))
-    }
-
-    /// The backends that have answered, with their controllers' cgroups, since this was asked last.
+    /// Those that did since this was asked last, with their controllers' cgroups.
     pub fn take_answers(&mut self) -> Vec<(u64, SocketAddr)> {
-        std::mem::take(&mut self.answers)
-    }
-
-    fn note_answered(&mut self, aggregates: &[(Key, Value)]) {
-        let mut totals: HashMap<(u64, SocketAddr), u64> = HashMap::new();
-        for (key, value) in aggregates {
-            let failed = matches!(key.status, 502..=504);
-            if key.counted == counted::EXCHANGE && !failed && self.owners.contains_key(&key.cgroup)
-            {
-                *totals.entry((key.cgroup, backend(key))).or_default() += value.count;
-            }
-        }
-        self.answered
-            .retain(|cgroup, _| self.owners.contains_key(cgroup));
-        for ((cgroup, backend), total) in totals {
-            let known = self.answered.entry(cgroup).or_default();
-            if known.len() >= ANSWERED && !known.contains_key(&backend) {
-                continue;
-            }
-            let before = known.insert(backend, total).unwrap_or(0);
-            if total > before && self.answers.len() < ANSWERED {
-                self.answers.push((cgroup, backend));
-            }
-        }
+        self.answered.take()
     }
 
     /// Brings what the kernel counted to the metrics, and shows it to `beside`. `name` puts a backend's
@@ -406,7 +374,8 @@ impl Watched {
         beside: impl FnOnce(&[(Key, Value)]),
     ) -> Result<()> {
         let aggregates = self.probe.aggregates()?;
-        self.note_answered(&aggregates);
+        self.answered
+            .note(&aggregates, |cgroup| self.owners.contains_key(&cgroup));
         beside(&aggregates);
         let owners = &self.owners;
         let idle: Vec<Key> = metrics.with_counts(|counts| {

@@ -18,6 +18,7 @@ const STAGES: &[&str] = &[
     "cluster/index",
     "identity.rs",
     "past.rs",
+    "watched/answered.rs",
     "cluster/partial",
 ];
 /// What belongs to the edges: the kernel, the runtime, the API, the sinks, files and clocks.
