@@ -182,8 +182,14 @@ pub struct Container {
     pub command: Vec<Arc<str>>,
     /// TCP ports it declares: name (may be empty) and number.
     pub ports: Vec<(Arc<str>, u16)>,
+    /// Whether it is an init container that runs beside the others: `restartPolicy` Always.
+    #[serde(default)]
+    pub sidecar: bool,
     /// Whether it has a `readinessProbe`.
     pub probed: bool,
+    /// `lifecycle.preStop`.
+    #[serde(default)]
+    pub pre_stop: Option<PreStop>,
     /// `resources.limits.cpu`, as it was written.
     pub cpu: Option<Arc<str>>,
     /// `resources.limits.memory`, as it was written.
@@ -198,6 +204,18 @@ pub struct Container {
     pub state: State,
     /// `lastState`: how it ended before its last restart.
     pub last: State,
+}
+
+/// What a container does before it is told to end: `lifecycle.preStop`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreStop {
+    /// `sleep.seconds`.
+    Sleep(u32),
+    /// An `exec.command` that sleeps so many seconds and does nothing else.
+    Command(u32),
+    /// Anything else.
+    Other,
 }
 
 /// State of a container.
@@ -364,6 +382,9 @@ pub struct Rule {
     pub method: Option<Arc<str>>,
     /// Whether it asks for more (headers, query) that is not known of a request here.
     pub conditional: bool,
+    /// Its place in `spec.rules`: a rule with several matches, or paths, is several here.
+    #[serde(default)]
+    pub index: usize,
     /// Where it leads to, those of weight 0 left out. May be empty: a redirect, a resource.
     pub backends: Vec<BackendRef>,
 }

@@ -136,6 +136,7 @@ pub fn rule(hosts: &str, path: PathMatch, service: &str) -> Rule {
         path,
         method: None,
         conditional: false,
+        index: 0,
         backends: vec![backend(service)],
     }
 }

@@ -39,6 +39,8 @@ pub struct Routed {
     pub kind: Kind,
     /// Its name.
     pub route: Name,
+    /// Place in its `spec.rules` of the rule that took the request, where no other one can be meant.
+    pub rule: Option<usize>,
     /// Services that the rule leads to; none for a redirect.
     pub backends: Vec<BackendRef>,
     /// No rule took it: the default backend of an Ingress.
@@ -122,7 +124,10 @@ struct Candidate<'a> {
     doubtful: bool,
 }
 
-impl Candidate<'_> {
+/// A rule: kind and name of its route, and its place in there.
+type Place<'a> = (Kind, &'a Name, Option<usize>);
+
+impl<'a> Candidate<'a> {
     fn backends(&self) -> &[BackendRef] {
         self.rule.map_or_else(
             || self.route.default_backend.as_slice(),
@@ -150,6 +155,12 @@ impl Candidate<'_> {
         services.sort_unstable();
         services.dedup();
         services
+    }
+
+    /// The rule as its route has it; none for the default backend.
+    fn place(&self) -> Place<'a> {
+        let index = self.rule.map(|(_, rule)| rule.index);
+        (self.route.kind, &self.route.name, index)
     }
 
     /// Whether nothing but names decides between two Ingresses: then controllers differ.
@@ -382,11 +393,12 @@ impl<'a> Choice<'a> {
 fn choose<'a>(choices: impl Iterator<Item = Choice<'a>>, cut: bool) -> Option<Routed> {
     let mut certain = !cut;
     let mut winner: Option<Candidate> = None;
-    let mut meant = Vec::new();
+    let (mut meant, mut places) = (Vec::new(), Vec::new());
     for choice in choices.filter(|choice| choice.host.is_some() || !choice.taken.is_empty()) {
         let (mut candidates, sure) = choice.settle();
         certain &= sure;
         meant.extend(candidates.iter().map(Candidate::services));
+        places.extend(candidates.iter().map(Candidate::place));
         let Some(best) = candidates.pop() else {
             continue;
         };
@@ -395,11 +407,13 @@ fn choose<'a>(choices: impl Iterator<Item = Choice<'a>>, cut: bool) -> Option<Ro
         }
     }
     let winner = winner?;
-    let services = winner.services();
+    let (services, place) = (winner.services(), winner.place());
+    let only = places.iter().all(|other| *other == place);
     certain &= services.len() <= 1 && meant.iter().all(|other| *other == services);
     Some(Routed {
         kind: winner.route.kind,
         route: winner.route.name.clone(),
+        rule: place.2.filter(|_| only),
         backends: winner.backends().to_vec(),
         default: winner.rule.is_none(),
         certain,

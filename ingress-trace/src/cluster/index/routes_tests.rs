@@ -395,6 +395,33 @@ fn what_leads_to_several_services_or_was_cut_is_not_certain() {
 }
 
 #[test]
+fn the_rule_is_named_only_where_no_other_one_can_be_meant() {
+    let at_place = |index, rule| Rule { index, ..rule };
+    let led = |rules: Vec<Rule>, asked: &Asked| {
+        let mut index = index();
+        index.apply(Object::Route(route(GATEWAY, "r", rules)), at(1));
+        let routed = index.route(asked, at(2)).expect("a route");
+        (routed.certain, routed.rule)
+    };
+    let rules = || {
+        vec![
+            at_place(0, rule("a.b", prefix("/"), "a")),
+            at_place(1, rule("a.b", prefix("/x"), "a")),
+            at_place(1, rule("a.b", prefix("/y"), "a")),
+        ]
+    };
+    assert_eq!(led(rules(), &get("a.b", "/")), (true, Some(0)));
+    assert_eq!(led(rules(), &get("a.b", "/y/z")), (true, Some(1)));
+    // A header that is not known decides: the Service is the same, the rule is not.
+    let headers = Rule {
+        conditional: true,
+        ..at_place(2, rule("a.b", prefix("/x"), "a"))
+    };
+    let doubtful = rules().into_iter().chain([headers]).collect();
+    assert_eq!(led(doubtful, &get("a.b", "/x")), (true, None));
+}
+
+#[test]
 fn a_route_leads_where_it_led_at_that_time() {
     let to = |service| Object::Route(route(INGRESS, "r", vec![rule("a.b", prefix("/"), service)]));
     let mut index = index();

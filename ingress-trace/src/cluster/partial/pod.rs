@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 
 use super::Partial;
 use super::meta::{Meta, StatusCondition, addresses, is_tcp, ready};
-use crate::cluster::object::{self, Object, State};
+use crate::cluster::object::{self, Object, PreStop, State};
 
 #[derive(Deserialize)]
 pub(super) struct Pod {
@@ -40,7 +40,30 @@ struct Container {
     ports: Option<Vec<Port>>,
     restart_policy: Option<String>,
     readiness_probe: Option<IgnoredAny>,
+    lifecycle: Option<Lifecycle>,
     resources: Option<Resources>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Lifecycle {
+    pre_stop: Option<Hook>,
+}
+
+#[derive(Deserialize)]
+struct Hook {
+    exec: Option<Exec>,
+    sleep: Option<Sleep>,
+}
+
+#[derive(Deserialize)]
+struct Exec {
+    command: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Sleep {
+    seconds: i64,
 }
 
 #[derive(Deserialize, Default)]
@@ -186,9 +209,8 @@ fn containers(
     init: Option<Vec<Container>>,
     mut statuses: Vec<ContainerStatus>,
 ) -> Vec<object::Container> {
-    let always = |container: &Container| container.restart_policy.as_deref() == Some("Always");
     let main = main.into_iter().flatten();
-    main.chain(init.into_iter().flatten().filter(always))
+    main.chain(init.into_iter().flatten().filter(Container::is_sidecar))
         .map(|container| {
             let named = |status: &ContainerStatus| status.name == container.name;
             let status = statuses.iter().position(named);
@@ -199,12 +221,24 @@ fn containers(
         .collect()
 }
 
+impl Container {
+    fn is_sidecar(&self) -> bool {
+        self.restart_policy.as_deref() == Some("Always")
+    }
+}
+
 fn join(container: Container, status: ContainerStatus) -> object::Container {
+    let sidecar = container.is_sidecar();
     let ports = container.ports.into_iter().flatten();
     let limits = container.resources.and_then(|resources| resources.limits);
     let limits = limits.unwrap_or_default();
     object::Container {
+        sidecar,
         probed: container.readiness_probe.is_some(),
+        pre_stop: container
+            .lifecycle
+            .and_then(|lifecycle| lifecycle.pre_stop)
+            .map(pre_stop),
         cpu: limits.cpu,
         memory: limits.memory,
         name: container.name,
@@ -226,6 +260,30 @@ fn join(container: Container, status: ContainerStatus) -> object::Container {
         state: state(status.state),
         last: state(status.last_state),
     }
+}
+
+fn pre_stop(hook: Hook) -> PreStop {
+    let sleep = hook.sleep.and_then(|sleep| sleep.seconds.try_into().ok());
+    let command = hook.exec.and_then(|exec| exec.command);
+    let slept = command.and_then(|command| sleeps(&command));
+    sleep
+        .map(PreStop::Sleep)
+        .or(slept.map(PreStop::Command))
+        .unwrap_or(PreStop::Other)
+}
+
+/// Seconds of a command that sleeps and does nothing else, by itself or in a shell.
+fn sleeps(command: &[String]) -> Option<u32> {
+    let words: Vec<&str> = match command {
+        [_, flag, script] if flag == "-c" => script.split_whitespace().collect(),
+        words => words.iter().map(String::as_str).collect(),
+    };
+    let [program, time] = &*words else {
+        return None;
+    };
+    let sleep = program.rsplit('/').next() == Some("sleep");
+    let seconds = time.strip_suffix('s').unwrap_or(time).parse().ok();
+    seconds.filter(|_| sleep)
 }
 
 /// A variable as a shell writes it; one whose value lies elsewhere has none that is to be seen.

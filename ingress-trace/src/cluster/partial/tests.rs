@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cluster::object::{
-    Endpoint, Name, Node, Owner, Pod, PortRef, Service, ServicePort, Slice, SlicePort, State,
+    Endpoint, Name, Node, Owner, Pod, PortRef, PreStop, Service, ServicePort, Slice, SlicePort,
+    State,
 };
 
 fn read(kind: Kind, json: &Value) -> Object {
@@ -121,6 +122,7 @@ fn a_pod_keeps_what_identity_and_causes_need() {
     };
     assert_eq!((&**reason, *code), ("OOMKilled", 137));
     assert_eq!(proxy.name, "proxy".into());
+    assert_eq!((app.sidecar, proxy.sidecar), (false, true));
     assert!(matches!(proxy.state, State::Running(Some(_))));
 }
 
@@ -144,6 +146,41 @@ fn a_pod_that_has_just_been_made_has_nothing_but_a_name() {
     assert_eq!(state.containers[0].state, State::None);
     assert_eq!(state.containers[0].id, None);
     assert_eq!(state.addresses, ips(&["10.0.0.1"]));
+}
+
+#[test]
+fn a_hook_before_the_end_is_known_where_it_only_sleeps() {
+    let hook = |lifecycle: Value| {
+        let app = json!({"name": "app", "lifecycle": lifecycle});
+        let pod = pod(&json!({"metadata": {"name": "a"}, "spec": {"containers": [app]}}));
+        pod.containers[0].pre_stop
+    };
+    let command = |words: &[&str]| hook(json!({"preStop": {"exec": {"command": words}}}));
+    for (words, slept) in [
+        (&["sleep", "5"][..], PreStop::Command(5)),
+        (&["/bin/sleep", "5s"], PreStop::Command(5)),
+        (&["/bin/sh", "-c", " sleep 20 "], PreStop::Command(20)),
+        (&["sh", "-c", "sleep 5; nginx -s quit"], PreStop::Other),
+        (&["sleep"], PreStop::Other),
+        (&["sleep", "$WAIT"], PreStop::Other),
+        (&["wait", "5"], PreStop::Other),
+        (&[], PreStop::Other),
+    ] {
+        assert_eq!(command(words), Some(slept), "{words:?}");
+    }
+    let sleep = |seconds| hook(json!({"preStop": {"sleep": {"seconds": seconds}}}));
+    assert_eq!(sleep(7), Some(PreStop::Sleep(7)));
+    assert_eq!(sleep(-1), Some(PreStop::Other));
+    let get = json!({"preStop": {"httpGet": {"path": "/drain", "port": 8080}}});
+    assert_eq!(hook(get), Some(PreStop::Other));
+    for none in [
+        json!(null),
+        json!({}),
+        json!({"preStop": null}),
+        json!({"postStart": {"exec": {"command": ["sleep", "5"]}}}),
+    ] {
+        assert_eq!(hook(none.clone()), None, "{none}");
+    }
 }
 
 #[test]

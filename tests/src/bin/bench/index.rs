@@ -220,6 +220,7 @@ fn route(number: u32) -> Object {
         path: PathMatch::Prefix(path.into()),
         method: None,
         conditional: false,
+        index: 0,
         backends: vec![BackendRef {
             service: name("service", service % SERVICES),
             port: Some(PortRef::Number(80)),

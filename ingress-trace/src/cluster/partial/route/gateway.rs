@@ -139,7 +139,7 @@ fn route<M>(kind: Kind, meta: &Meta, spec: Spec<M>, read: impl Fn(M) -> Asks) ->
     let hosts = spec.hostnames.into_iter().flatten();
     let hosts: Vec<Arc<str>> = hosts.map(|host| host.to_ascii_lowercase().into()).collect();
     let mut rules = Vec::new();
-    for rule in spec.rules.into_iter().flatten() {
+    for (index, rule) in spec.rules.into_iter().flatten().enumerate() {
         let backends: Vec<_> = rule
             .backend_refs
             .into_iter()
@@ -159,6 +159,7 @@ fn route<M>(kind: Kind, meta: &Meta, spec: Spec<M>, read: impl Fn(M) -> Asks) ->
             path: asks.path,
             method: asks.method,
             conditional: asks.conditional,
+            index,
             backends: backends.clone(),
         }));
     }

@@ -78,7 +78,7 @@ impl Partial for Ingress {
             })
         };
         let mut rules = Vec::new();
-        for rule in spec.rules.into_iter().flatten() {
+        for (index, rule) in spec.rules.into_iter().flatten().enumerate() {
             let host = rule.host.filter(|host| !host.is_empty());
             let hosts: Vec<Arc<str>> = host
                 .iter()
@@ -90,6 +90,7 @@ impl Partial for Ingress {
                 path: path_match(path.path, path.path_type.as_deref(), &annotations),
                 method: None,
                 conditional: yes(annotations.canary.as_ref()),
+                index,
                 backends: backend(path.backend).into_iter().collect(),
             }));
         }

@@ -48,11 +48,12 @@ fn an_ingress_gives_one_rule_per_host_and_path() {
     assert_eq!(ingress.class.as_deref(), Some("nginx"));
     let home = backend("web", "home", Some(PortRef::Name("http".into())));
     assert_eq!(ingress.default_backend, Some(home));
-    let rule = |hosts: &[&str], path, backends| Rule {
+    let rule = |index, hosts: &[&str], path, backends| Rule {
         hosts: hosts.iter().map(|host| (*host).into()).collect(),
         path,
         method: None,
         conditional: false,
+        index,
         backends,
     };
     let shop = &["shop.example"];
@@ -60,14 +61,16 @@ fn an_ingress_gives_one_rule_per_host_and_path() {
     assert_eq!(
         ingress.rules,
         [
-            rule(shop, PathMatch::Prefix("/cart".into()), vec![cart]),
-            rule(shop, PathMatch::Exact("/x".into()), vec![]),
+            rule(0, shop, PathMatch::Prefix("/cart".into()), vec![cart]),
+            rule(0, shop, PathMatch::Exact("/x".into()), vec![]),
             rule(
+                0,
                 shop,
                 PathMatch::Specific("/y.*".into()),
                 vec![backend("web", "y", None)]
             ),
             rule(
+                1,
                 &[],
                 PathMatch::Prefix("/".into()),
                 vec![backend("web", "any", None)]
@@ -136,6 +139,8 @@ fn an_http_route_gives_one_rule_per_match() {
     );
     let conditional: Vec<_> = http.rules.iter().map(|rule| rule.conditional).collect();
     assert_eq!(conditional, [false, true, true, false, false]);
+    let places: Vec<_> = http.rules.iter().map(|rule| rule.index).collect();
+    assert_eq!(places, [0, 0, 0, 1, 2]);
     assert_eq!(http.rules[0].method.as_deref(), Some("POST"));
     let cart = backend("web", "cart", Some(PortRef::Number(80)));
     let other = backend("db", "other", Some(PortRef::Number(81)));
