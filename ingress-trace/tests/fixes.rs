@@ -6,14 +6,17 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use ingress_trace::cause::fix::{Member, Subject, Thing, fixes};
+use ingress_trace::cause::fix::{Member, Short, Subject, Thing, fixes};
 use ingress_trace::cause::taxonomy::{Cause, Controller};
-use ingress_trace::cluster::object::{Container, Name, Owner, Pod};
+use ingress_trace::cluster::object::{Container, Name, Owner, Pod, PreStop};
 use ingress_trace::profiles;
 use serde_json::{Value, json};
 use tests::apiserver::ApiServer;
 use tests::objects;
 use tests::scratch::Scratch;
+
+#[path = "../src/cause/fix/example.rs"]
+mod example;
 
 /// A shell in which `kubectl` is the real one.
 struct Shell {
@@ -66,46 +69,34 @@ fn container(name: &str) -> Value {
         "resources": {"limits": {"cpu": "500m", "memory": "512Mi"}}})
 }
 
-fn owned(namespace: &str, owner: &str, container: &str) -> Pod {
-    Pod {
-        name: Name::new(namespace, &format!("{owner}-7d9f-x")),
-        owner: Some(Owner {
-            kind: "Deployment".into(),
-            name: owner.into(),
-        }),
-        termination: Some(60),
-        containers: vec![Container {
-            name: container.into(),
-            ports: vec![("".into(), 8080)],
-            command: vec!["--configmap=$(POD_NAMESPACE)/settings".into()],
-            cpu: Some("500m".into()),
-            memory: Some("512Mi".into()),
-            ..Container::default()
-        }],
-        ..Pod::default()
-    }
-}
-
-fn subject(space: &str, controller: Controller, packaging: &'static str) -> Subject {
-    let name = |name: &str| Name::new(space, name);
-    let mut subject = Subject {
-        service: Some(Thing::new("service", &name("cart"))),
-        service_port: Some("80".to_owned()),
-        port: Some("8080".to_owned()),
-        right_port: Some("8081".to_owned()),
-        backend: Member::of(&owned(space, "cart", "app"), Some(8080)),
-        node: Some("n1".to_owned()),
-        route: Some(Thing::new("ingress", &name("web"))),
-        tls: true,
-        longer: Some(120),
-        shorter: Some(4),
-        connections: Some("32768".to_owned()),
-        files: Some("2048".to_owned()),
-        ..Subject::default()
-    }
-    .behind(controller, Some(&owned(space, "controller", "proxy")));
-    subject.packaging = Some(packaging);
-    subject
+/// An example behind a data plane, with every need, and every kind of route and hook in turn.
+fn subjects(space: &str, controller: Controller, packaging: &'static str) -> Vec<Subject> {
+    let mut proxy = example::owned(space, "controller", "proxy");
+    proxy.containers[0].command = vec!["--configmap=$(POD_NAMESPACE)/settings".into()];
+    let mut first = example::subject(space).behind(controller, Some(&proxy));
+    first.packaging = Some(packaging);
+    first.backend.short = vec![Short::Cpu, Short::Queue, Short::Files];
+    first.ingress.short = vec![Short::Cpu, Short::Memory];
+    let routed = Subject {
+        route: Some(Thing::new("httproute", &Name::new(space, "routed"))),
+        rule: Some(1),
+        ..first.clone()
+    };
+    let hooked = |owner: &str, hook| {
+        let mut pod = example::owned(space, owner, "app");
+        pod.containers[0].pre_stop = Some(hook);
+        Subject {
+            backend: Member::of(&pod, Some(8080)),
+            ..first.clone()
+        }
+    };
+    let sleeping = hooked("sleeping", PreStop::Sleep(20));
+    let waiting = hooked("waiting", PreStop::Command(20));
+    let early = Subject {
+        ending: Some(3),
+        ..sleeping.clone()
+    };
+    vec![first, routed, sleeping, waiting, early]
 }
 
 /// Every command of every cause for every data plane, once.
@@ -113,9 +104,9 @@ fn commands(space: &str) -> Vec<String> {
     let mut all = Vec::new();
     for profile in profiles::ALL {
         for packaging in profile.packagings {
-            let subject = subject(space, profile.controller, packaging.name);
-            for cause in Cause::ALL {
-                all.extend(fixes(*cause, &subject));
+            for subject in subjects(space, profile.controller, packaging.name) {
+                let causes = Cause::ALL.iter();
+                all.extend(causes.flat_map(|cause| fixes(*cause, &subject)));
             }
         }
     }
@@ -127,7 +118,7 @@ fn commands(space: &str) -> Vec<String> {
 
 /// Whether a command only looks: what it looks at may not be there.
 fn looks(line: &str) -> bool {
-    let verbs = [" get ", " describe ", " logs ", " top ", " exec "];
+    let verbs = [" get ", " describe ", " logs ", " top ", " debug "];
     !line.contains("--replicas=") && verbs.iter().any(|verb| line.contains(verb))
 }
 
@@ -145,7 +136,26 @@ fn what_findings_propose_is_taken_by_a_real_api_server() -> Result<()> {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {},
             "metadata": {"namespace": space, "name": "settings"}}),
     ])?;
+    server.install_gateway_api()?;
+    let paths = [("/", "cart", 80), ("/slow", "cart", 80)];
+    server.apply_all(&[
+        objects::http_route(space, "routed", "shop.example", &paths),
+        hooked(space, "sleeping", &json!({"sleep": {"seconds": 20}})),
+        hooked(
+            space,
+            "waiting",
+            &json!({"exec": {"command": ["sleep", "20"]}}),
+        ),
+    ])?;
     let shell = Shell::new(&server)?;
+    // A container has one hook only: why it matters which one is there.
+    let blind = example::owned(space, "sleeping", "app");
+    let blind = Subject {
+        backend: Member::of(&blind, Some(8080)),
+        ..Subject::default()
+    };
+    let refused = shell.run(&fixes(Cause::PodTerminating, &blind)[0])?;
+    ensure!(refused.is_some(), "a second hook was taken");
     let mut changed = 0;
     for line in commands(space) {
         let failed = shell.run(&line)?;
@@ -162,8 +172,34 @@ fn what_findings_propose_is_taken_by_a_real_api_server() -> Result<()> {
             changed += 1;
         }
     }
-    ensure!(changed >= 20, "only {changed} commands change anything");
-    came_about(&server, space)
+    ensure!(changed >= 40, "only {changed} commands change anything");
+    came_about(&server, space)?;
+    waits_came_about(&server, space)
+}
+
+/// A Deployment whose container has a hook before its end.
+fn hooked(space: &str, name: &str, hook: &Value) -> Value {
+    let mut app = container("app");
+    app["lifecycle"] = json!({"preStop": hook});
+    deployment(space, name, &app)
+}
+
+/// Sleeps that were there are longer, and are what they were: a container has one hook only.
+fn waits_came_about(server: &Arc<ApiServer>, space: &str) -> Result<()> {
+    for (name, hook) in [
+        ("sleeping", json!({"sleep": {"seconds": 40}})),
+        ("waiting", json!({"exec": {"command": ["sleep", "40"]}})),
+    ] {
+        let found = server.object("deployments", space, name)?;
+        let pod = &found.context("no Deployment")?["spec"]["template"]["spec"];
+        assert_eq!(pod["containers"][0]["lifecycle"]["preStop"], hook);
+        assert_eq!(pod["terminationGracePeriodSeconds"], 80);
+    }
+    let route = server.object("httproutes", space, "routed")?;
+    let rules = &route.context("no HTTPRoute")?["spec"]["rules"];
+    assert_eq!(rules[1]["timeouts"], json!({"request": "120s"}));
+    assert_eq!(rules[0].get("timeouts"), None);
+    Ok(())
 }
 
 /// What the commands were meant to do is done.
@@ -194,6 +230,7 @@ fn came_about(server: &Arc<ApiServer>, space: &str) -> Result<()> {
     let settings = &object("configmaps", "settings")?["data"];
     assert_eq!(settings["max-worker-connections"], "32768");
     assert_eq!(settings["upstream-keepalive-timeout"], "4");
+    assert_eq!(settings["http-connection-mode"], "http-server-close");
     let controller = object("deployments", "controller")?;
     let template = &controller["spec"]["template"];
     let restarted = &template["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"];

@@ -109,7 +109,8 @@ pub fn finding(
         who.fill(&mut finding);
     }
     if finding.outcome.is_failure() {
-        let subject = Subject::new(&flow.failure, known.who, known.inside)
+        let at = wall(flow.failure.time, context.clock);
+        let subject = Subject::new(&flow.failure, known.who, known.inside, at)
             .behind(context.controller, known.ingress)
             .short_of(known.shortage);
         finding.fix = fixes(finding.cause, &subject);

@@ -136,7 +136,7 @@ fn a_reset_is_told_as_in_the_contract() {
         raced,
         Ending::Retried(Some(200)),
         &expect![[
-            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"keepalive_race","status":200,"status_source":"observed","client_visible":"no","confidence":"medium","outcome":"reset","phase":"request","errno":"ECONNRESET","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"protocol":"http/1","connect_seconds":0.0,"elapsed_seconds":0.005,"exchange":2,"idle_seconds":5.0,"bytes_sent":80,"bytes_received":0,"retransmits":0,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["exchange 2 of this connection, after 5.00 s idle","the backend acknowledged none of the request's 80 bytes"],"fix":["have the backend keep idle connections longer than the controller: it closed one after 5 s","or have the controller close them earlier: `keepalive_timeout` of the upstream"]}"#
+            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"keepalive_race","status":200,"status_source":"observed","client_visible":"no","confidence":"medium","outcome":"reset","phase":"request","errno":"ECONNRESET","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"protocol":"http/1","connect_seconds":0.0,"elapsed_seconds":0.005,"exchange":2,"idle_seconds":5.0,"bytes_sent":80,"bytes_received":0,"retransmits":0,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["exchange 2 of this connection, after 5.00 s idle","the backend acknowledged none of the request's 80 bytes"],"fix":["have the backend keep idle connections longer than the controller: it closed one after 5 s","or have the controller close them first: set `keepalive_timeout` of the upstream to 4s"]}"#
         ]],
     );
 }
@@ -179,7 +179,7 @@ fn a_response_that_never_came_is_told_as_in_the_contract() {
         late,
         Ending::Unknown,
         &expect![[
-            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"backend_timeout","status":504,"status_source":"inferred","client_visible":"unknown","confidence":"medium","outcome":"response_timeout","phase":"request","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"protocol":"tls","connect_seconds":0.001,"elapsed_seconds":60.001,"exchange":1,"bytes_sent":80,"bytes_received":0,"retransmits":0,"evidence":["no response byte for 60.00 s, then the controller gave up","80 of 80 request bytes acknowledged"],"fix":["set `proxy_read_timeout` of the location to 121s"]}"#
+            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"backend_timeout","status":504,"status_source":"inferred","client_visible":"unknown","confidence":"medium","outcome":"response_timeout","phase":"request","controller":"nginx","ingress":{"node":"node-1","pid":70},"backend":{"address":"10.77.1.3","port":8080},"protocol":"tls","connect_seconds":0.001,"elapsed_seconds":60.001,"exchange":1,"bytes_sent":80,"bytes_received":0,"retransmits":0,"evidence":["no response byte for 60.00 s, then the controller gave up","80 of 80 request bytes acknowledged"],"fix":["set `proxy_read_timeout` of the location to 120s"]}"#
         ]],
     );
 }
@@ -263,7 +263,7 @@ fn an_error_without_an_upstream_is_told_as_in_the_contract() {
         ending,
         &shortage,
         &expect![[
-            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"ingress_fds_exhausted","status":500,"status_source":"observed","client_visible":"yes","confidence":"high","outcome":"no_upstream","controller":"nginx","ingress":{"node":"node-1","pid":70},"elapsed_seconds":0.005,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["process 70 has 1024 of 1024 descriptors"],"fix":["raise the controller's limit of open files and connections"]}"#
+            r#"{"time":"2026-03-01T14:01:40.000000Z","cause":"ingress_fds_exhausted","status":500,"status_source":"observed","client_visible":"yes","confidence":"high","outcome":"no_upstream","controller":"nginx","ingress":{"node":"node-1","pid":70},"elapsed_seconds":0.005,"request":{"method":"GET","host":"shop.example","path":"/cart"},"evidence":["process 70 has 1024 of 1024 descriptors"],"fix":["raise the limit of open files that the node's container runtime gives (LimitNOFILE of its service), then restart the pod: Kubernetes has no field for it"]}"#
         ]],
     );
 }

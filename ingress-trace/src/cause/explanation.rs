@@ -207,6 +207,7 @@ mod tests {
               Fix:
                 kubectl -n <namespace> patch deployment <deployment> --type=strategic -p '{"spec":{"template":{"spec":{"terminationGracePeriodSeconds":<grace>,"containers":[{"name":"<container>","lifecycle":{"preStop":{"exec":{"command":["sleep","15"]}}}}]}}}}'
                 an image without `sleep` takes preStop.sleep.seconds: 15 instead (Kubernetes 1.30 and newer)
+                or, where it has a preStop hook of its own: have it wait 15 s before it stops anything, with terminationGracePeriodSeconds <grace>
 
               PromQL:
                 sum by (backend_namespace, backend_service) (rate(ingress_trace_upstream_failures_total{cause="pod_terminating"}[5m]))

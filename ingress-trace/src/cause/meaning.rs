@@ -84,7 +84,7 @@ impl Cause {
             Self::BackendNotReady => "add or mend the readiness probe",
             Self::BackendCrashed => "read the container's previous logs",
             Self::BackendTimeout => "make it faster, or the controller more patient",
-            Self::PodTerminating => "add a preStop sleep",
+            Self::PodTerminating => "add a preStop sleep, or a longer one",
             Self::StaleEndpoint => "restart the controller, add a preStop sleep",
             Self::WrongPort => "mend the Service's targetPort",
             Self::BackendOomKilled => "raise the memory limit",

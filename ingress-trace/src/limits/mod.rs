@@ -39,6 +39,11 @@ impl Usage {
         }
     }
 
+    /// One below the limit is full, too: what was refused is not open.
+    pub fn is_full(self) -> bool {
+        self.used + 1 >= self.limit
+    }
+
     /// The one closer to its limit.
     fn worse(self, other: Self) -> Self {
         if other.ratio() > self.ratio() {

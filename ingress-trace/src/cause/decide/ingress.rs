@@ -63,9 +63,9 @@ fn exhaustion(shortage: &Shortage) -> Vec<String> {
     evidence
 }
 
-/// One below the limit is full, too: what was refused is not open.
+/// Whether a process has all that it may have.
 pub(super) fn full(process: &ProcessUsage) -> bool {
-    process.usage.used + 1 >= process.usage.limit
+    process.usage.is_full()
 }
 
 /// It answered by itself, or let lie what had come, while it was held back for much of the time.

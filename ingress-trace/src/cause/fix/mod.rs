@@ -1,14 +1,17 @@
 //! In: a cause, and the objects it is about. Out: what to do: commands with their real names and values,
 //! else where to look. What would be a guess is not proposed.
 mod kubectl;
+mod placeholders;
 mod pods;
+mod rows;
 mod settings;
 mod subject;
+mod timeouts;
 
 use self::kubectl::Kubectl;
 use super::taxonomy::Cause;
 
-pub use self::subject::{Member, Part, Subject, Thing};
+pub use self::subject::{Member, Part, Short, Subject, Thing};
 
 /// Seconds that a pod goes on serving after its deletion, so that controllers hear of it.
 const SLEEP: u32 = 15;
@@ -20,7 +23,7 @@ pub fn fixes(cause: Cause, subject: &Subject) -> Vec<String> {
         Cause::BackendNotReady => pods::not_ready(subject),
         Cause::BackendCrashed => pods::crashed(subject),
         Cause::BackendTimeout => backend_timeout(subject),
-        Cause::PodTerminating => pods::terminating(&subject.backend),
+        Cause::PodTerminating => pods::terminating(subject),
         Cause::StaleEndpoint => stale_endpoint(subject),
         Cause::WrongPort => wrong_port(subject),
         Cause::BackendOomKilled => pods::oom_killed(&subject.backend),
@@ -70,16 +73,15 @@ fn no_endpoints(subject: &Subject) -> Vec<String> {
 }
 
 fn backend_timeout(subject: &Subject) -> Vec<String> {
-    let setting = settings::read_timeout(subject).and_then(|one| one.command(subject));
-    let words = || settings::read_timeout_words(subject);
-    let mut found: Vec<String> = setting.or_else(words).into_iter().collect();
+    let mut found: Vec<String> = timeouts::read_timeout(subject).into_iter().collect();
     found.extend(pods::top(&subject.backend));
+    found.extend(pods::logs(&subject.backend));
     found
 }
 
 fn stale_endpoint(subject: &Subject) -> Vec<String> {
     let mut found: Vec<String> = restart(subject).into_iter().collect();
-    found.extend(pods::terminating(&subject.backend));
+    found.extend(pods::terminating(subject));
     found
 }
 
@@ -103,6 +105,8 @@ fn wrong_port(subject: &Subject) -> Vec<String> {
         let line = Kubectl::within(&service.namespace);
         found.push(line.patch("service", &service.name, "strategic", &patch));
     }
+    let port = subject.port.as_ref();
+    found.extend(port.map(|port| format!("or have the application listen on {port}")));
     if subject.right_port.is_none() || subject.placeholders {
         found.extend(pods::listening(&subject.backend));
         found.extend(subject.service.as_ref().map(|service| {
@@ -133,12 +137,8 @@ fn ports_exhausted(subject: &Subject) -> Vec<String> {
 }
 
 fn connections_exhausted(subject: &Subject) -> Vec<String> {
-    let settings = settings::connections(subject).into_iter();
-    let mut found: Vec<String> = settings.filter_map(|one| one.command(subject)).collect();
+    let mut found = settings::connections(subject);
     found.extend(pods::scale(&subject.ingress));
-    if found.is_empty() {
-        found.push("raise the controller's limit of open files and connections".to_owned());
-    }
     found
 }
 
@@ -151,32 +151,30 @@ fn keepalive_race(subject: &Subject) -> Vec<String> {
         ),
         None => "have the backend keep idle connections longer than the controller".to_owned(),
     }];
-    let setting = settings::idle_timeout(subject).and_then(|one| one.command(subject));
-    let words = || {
-        let what = settings::idle_timeout_words(subject)?;
-        Some(format!("or have the controller close them earlier: {what}"))
-    };
-    found.extend(setting.or_else(words));
+    found.extend(timeouts::idle_timeout(subject));
     found
 }
 
 fn protocol_error(subject: &Subject) -> Vec<String> {
-    let setting = settings::speak_tls(subject).filter(|_| subject.tls);
-    let command = setting.and_then(|one| one.command(subject));
-    let mut found: Vec<String> = command.into_iter().collect();
-    if found.is_empty() && subject.tls {
-        found.push("have the controller speak TLS to this backend".to_owned());
-    }
+    let mut found = if subject.tls {
+        settings::speak_tls(subject)
+    } else {
+        Vec::new()
+    };
     found.extend(pods::logs(&subject.backend));
     found
 }
 
+/// Policies of both ends may stand between them.
 fn unreachable(subject: &Subject) -> Vec<String> {
-    let mut found = Vec::new();
-    if let Some(pod) = &subject.backend.pod {
+    let ends = [&subject.backend, &subject.ingress];
+    let namespaces = ends.into_iter().filter_map(|end| end.pod.as_ref());
+    let policies = namespaces.map(|pod| {
         let line = Kubectl::within(&pod.namespace);
-        found.push(line.word("get networkpolicies -o wide").line());
-    }
+        line.word("get networkpolicies -o wide").line()
+    });
+    let mut found: Vec<String> = policies.collect();
+    found.dedup();
     found.extend(node(subject));
     found
 }

@@ -1,16 +1,30 @@
 //! In: who it was, and what is known of the ingress pod. Out: the names, ports and values that fixes are
-//! made of, as texts. For the explanation of a cause the same with placeholders.
+//! made of, as texts.
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use super::SLEEP;
 use crate::cause::evidence::Shortage;
 use crate::cause::facts::Inside;
 use crate::cause::taxonomy::Controller;
-use crate::cluster::object::{Kind, Name, Owner, Pod};
+use crate::cluster::object::{Container, Kind, Name, Owner, Pod, PreStop};
 use crate::event::{Event, Strange};
 use crate::identity::Identity;
-use crate::limits::ProcessUsage;
+use crate::limits::{ProcessUsage, Throttling};
 use crate::profiles;
+
+/// Containers that admission webhooks put into pods (Istio, Linkerd, Kuma, Consul, Vault, Dapr): what
+/// made the pod has none of that name, so that a patch which names them is refused.
+const INJECTED: [&str; 6] = [
+    "istio-proxy",
+    "linkerd-proxy",
+    "kuma-sidecar",
+    "consul-dataplane",
+    "vault-agent",
+    "daprd",
+];
 
 /// An object of a kind, by the name that kubectl has for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +37,9 @@ pub struct Thing {
     pub name: String,
 }
 
+/// How late timers fire, at most, twice.
+const LATE: Duration = Duration::from_millis(100);
+
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
@@ -34,6 +51,21 @@ pub struct Part {
     pub more_cpu: Option<String>,
     /// Twice its memory limit, where it has one.
     pub more_memory: Option<String>,
+    /// What it does before it is told to end.
+    pub pre_stop: Option<PreStop>,
+}
+
+/// What a pod was short of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Short {
+    /// Its CPU quota held it back.
+    Cpu,
+    /// Processes were killed for want of memory.
+    Memory,
+    /// Room in its accept queue.
+    Queue,
+    /// File descriptors.
+    Files,
 }
 
 /// A pod, what made it, and those of its containers that matter.
@@ -43,10 +75,12 @@ pub struct Member {
     pub pod: Option<Thing>,
     /// What made it.
     pub owner: Option<Thing>,
-    /// Its containers; of a backend those that have the port, where that is declared.
+    /// Its containers but for sidecars; of a backend those that have the port, where that is declared.
     pub parts: Vec<Part>,
-    /// A grace period that leaves room for a sleep before.
+    /// A grace period that leaves room for the sleeps of [`Part::sleep`].
     pub grace: Option<String>,
+    /// What it was short of.
+    pub short: Vec<Short>,
     /// Whether it is in its node's network.
     pub host_network: bool,
 }
@@ -68,6 +102,8 @@ pub struct Subject {
     pub node: Option<String>,
     /// The Ingress or route.
     pub route: Option<Thing>,
+    /// Place of the rule in its `spec.rules`, where that is certain.
+    pub rule: Option<usize>,
     /// The ingress pod.
     pub ingress: Member,
     /// Where that has its settings.
@@ -86,6 +122,8 @@ pub struct Subject {
     pub connections: Option<String>,
     /// Twice the descriptors of a process of the controller that had no more.
     pub files: Option<String>,
+    /// Whole seconds, at most, from the request to delete the pod to the failure.
+    pub ending: Option<u64>,
     /// Whether a reader fills in what is not known.
     pub placeholders: bool,
 }
@@ -114,30 +152,57 @@ impl Thing {
     }
 }
 
+impl Part {
+    fn of(container: &Container) -> Self {
+        Self {
+            name: container.name.to_string(),
+            probed: container.probed,
+            more_cpu: container.cpu.as_deref().and_then(twice),
+            more_memory: container.memory.as_deref().and_then(twice),
+            pre_stop: container.pre_stop,
+        }
+    }
+
+    /// Seconds that it sleeps before it is told to end, and those that it should: longer than now. None
+    /// where it does something else then.
+    pub fn sleep(&self) -> Option<(u32, u32)> {
+        match self.pre_stop {
+            None => Some((0, SLEEP)),
+            Some(PreStop::Sleep(now) | PreStop::Command(now)) => {
+                Some((now, now.saturating_mul(2).max(SLEEP)))
+            }
+            Some(PreStop::Other) => None,
+        }
+    }
+}
+
 impl Member {
     /// Of a pod; only containers that have the port, where one declares it.
     pub fn of(pod: &Pod, port: Option<u16>) -> Self {
+        // Sidecars end after the others, so that those decide; patches find them elsewhere.
+        let mut own: Vec<&Container> = pod.containers.iter().filter(|one| !one.sidecar).collect();
+        let injected = |one: &Container| INJECTED.contains(&&*one.name);
+        // Where there is nothing else it is no guest: the pod is a gateway of that kind.
+        if !own.iter().all(|one| injected(one)) {
+            own.retain(|one| !injected(one));
+        }
         let has = |ports: &[(Arc<str>, u16)]| ports.iter().any(|(_, one)| Some(*one) == port);
-        let declared = pod.containers.iter().any(|one| has(&one.ports));
-        let parts = pod
-            .containers
-            .iter()
-            .filter(|one| !declared || has(&one.ports));
-        let known = |one: &crate::cluster::object::Container| Part {
-            name: one.name.to_string(),
-            probed: one.probed,
-            more_cpu: one.cpu.as_deref().and_then(twice),
-            more_memory: one.memory.as_deref().and_then(twice),
-        };
+        let declared = own.iter().any(|one| has(&one.ports));
+        let parts = own.iter().filter(|one| !declared || has(&one.ports));
+        let parts: Vec<Part> = parts.map(|one| Part::of(one)).collect();
+        let longer = |part: &Part| part.sleep().map_or(SLEEP, |(now, then)| then - now);
+        let longest = parts.iter().map(longer).max().unwrap_or(SLEEP);
+        // Kubernetes' default is 30 s; the sleep counts.
+        let grace = pod.termination.unwrap_or(30).saturating_add(longest);
         Self {
             pod: Some(Thing::new("pod", &pod.name)),
             owner: pod
                 .owner
                 .as_ref()
                 .and_then(|owner| made_by(owner, &pod.name)),
-            parts: parts.map(known).collect(),
-            // Kubernetes' default is 30 s; the sleep counts.
-            grace: Some((pod.termination.unwrap_or(30) + super::SLEEP).to_string()),
+            parts,
+            grace: Some(grace.to_string()),
+            short: Vec::new(),
             host_network: pod.host_network,
         }
     }
@@ -169,19 +234,29 @@ fn twice(quantity: &str) -> Option<String> {
 }
 
 impl Subject {
-    /// Of a failure.
-    pub fn new(event: &Event, who: Option<&Identity>, inside: Option<&Inside>) -> Self {
+    /// Of a failure at this time.
+    pub fn new(
+        event: &Event,
+        who: Option<&Identity>,
+        inside: Option<&Inside>,
+        at: Timestamp,
+    ) -> Self {
         let idle = event.idle.map(Duration::from_nanos);
         let seconds = idle
             .map(|idle| idle.as_secs())
             .filter(|seconds| *seconds > 1);
-        let subject = Self {
+        let mut subject = Self {
             tls: matches!(event.strange, Some(Strange::Tls(_))),
             longer: longer(event),
             shorter: seconds.map(|seconds| seconds - 1),
             ..Self::default()
         };
-        who.map_or(subject.clone(), |who| subject.named(event, who, inside))
+        if let Some(who) = who {
+            subject = subject.named(event, who, inside);
+            subject.ending = ending(who, at);
+        }
+        subject.backend.short = inside.map_or_else(Vec::new, short);
+        subject
     }
 
     fn named(self, event: &Event, who: &Identity, inside: Option<&Inside>) -> Self {
@@ -193,6 +268,7 @@ impl Subject {
         if backend.pod.is_none() {
             backend.pod = who.pod.as_ref().map(|pod| Thing::new("pod", pod));
         }
+        let route = who.route.as_ref().filter(|route| route.certain);
         Self {
             service: who.service.as_ref().map(|name| Thing::new("service", name)),
             service_port: who.number.map(|number| number.to_string()),
@@ -200,18 +276,15 @@ impl Subject {
             right_port: right_port(port, pod.map(|pod| &**pod), inside),
             backend,
             node: who.node.clone(),
-            route: who
-                .route
-                .as_ref()
-                .filter(|route| route.certain)
-                .map(|route| {
-                    let kind = match route.kind {
-                        Kind::HttpRoute => "httproute",
-                        Kind::GrpcRoute => "grpcroute",
-                        _ => "ingress",
-                    };
-                    Thing::new(kind, &route.route)
-                }),
+            rule: route.and_then(|route| route.rule),
+            route: route.map(|route| {
+                let kind = match route.kind {
+                    Kind::HttpRoute => "httproute",
+                    Kind::GrpcRoute => "grpcroute",
+                    _ => "ingress",
+                };
+                Thing::new(kind, &route.route)
+            }),
             ..self
         }
     }
@@ -233,58 +306,60 @@ impl Subject {
     #[must_use]
     pub fn short_of(mut self, shortage: &Shortage) -> Self {
         let twice = |process: ProcessUsage| {
-            let full = process.usage.used + 1 >= process.usage.limit;
-            full.then(|| (process.usage.limit.saturating_mul(2)).to_string())
+            let usage = process.usage;
+            let twice = || usage.limit.saturating_mul(2).to_string();
+            usage.is_full().then(twice)
         };
         if let Some(limits) = &shortage.limits {
             self.connections = limits.connections.and_then(twice);
             self.files = limits.descriptors.and_then(twice);
+            let throttling = limits
+                .throttling
+                .as_ref()
+                .map(|(_, throttling)| *throttling);
+            let cpu = throttling.is_some_and(|one| held_back(one, shortage.span));
+            let memory = limits.memory.is_some_and(|memory| memory.killed > 0);
+            let all = [(cpu, Short::Cpu), (memory, Short::Memory)];
+            self.ingress.short = those(&all);
         }
         self
     }
+}
 
-    /// What stands for all that a finding would name.
-    pub fn placeholders(controller: Controller, packaging: Option<&'static str>) -> Self {
-        let thing = |kind: &str, namespace: &str, name: &str| {
-            Some(Thing {
-                kind: kind.to_owned(),
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-            })
-        };
-        let member = |namespace: &str, prefix: &str| Member {
-            pod: thing("pod", namespace, &format!("<{prefix}pod>")),
-            owner: thing("deployment", namespace, &format!("<{prefix}deployment>")),
-            parts: vec![Part {
-                name: format!("<{prefix}container>"),
-                probed: false,
-                more_cpu: Some("<cpu>".to_owned()),
-                more_memory: Some("<memory>".to_owned()),
-            }],
-            grace: Some("<grace>".to_owned()),
-            host_network: false,
-        };
-        let text = |text: &str| Some(text.to_owned());
-        Self {
-            service: thing("service", "<namespace>", "<service>"),
-            service_port: text("<service-port>"),
-            port: text("<port>"),
-            right_port: text("<target-port>"),
-            backend: member("<namespace>", ""),
-            node: text("<node>"),
-            route: thing("ingress", "<namespace>", "<ingress>"),
-            ingress: member("<ingress-namespace>", "ingress-"),
-            settings: thing("configmap", "<ingress-namespace>", "<configmap>"),
-            packaging,
-            controller: Some(controller),
-            tls: true,
-            longer: Some(120),
-            shorter: Some(4),
-            connections: text("<connections>"),
-            files: text("<open-files>"),
-            placeholders: true,
-        }
-    }
+/// What a backend was short of.
+fn short(inside: &Inside) -> Vec<Short> {
+    let cpu = inside
+        .throttling
+        .is_some_and(|one| held_back(one, inside.span));
+    let queue = inside.overflows.is_some_and(|count| count > 0)
+        || inside.queue.is_some_and(|queue| queue.is_full());
+    let files = inside
+        .descriptors
+        .is_some_and(|process| process.usage.is_full());
+    those(&[
+        (cpu, Short::Cpu),
+        (queue, Short::Queue),
+        (files, Short::Files),
+    ])
+}
+
+fn those(all: &[(bool, Short)]) -> Vec<Short> {
+    let so = all.iter().filter(|(so, _)| *so);
+    so.map(|(_, short)| *short).collect()
+}
+
+/// More than now and then.
+fn held_back(throttling: Throttling, span: Duration) -> bool {
+    !span.is_zero() && Duration::from_nanos(throttling.nanos) * 5 >= span
+}
+
+/// Seconds from the request to delete the pod to the failure, rounded up: the former is cut to its second.
+fn ending(who: &Identity, at: Timestamp) -> Option<u64> {
+    let since = who.known.as_ref()?.terminating?;
+    let passed = at.duration_since(since.at);
+    u64::try_from(passed.as_secs())
+        .ok()
+        .map(|seconds| seconds + 1)
 }
 
 /// The port that a Service should lead to, where there is only one candidate.
@@ -310,12 +385,12 @@ fn right_port(wrong: Option<u16>, pod: Option<&Pod>, inside: Option<&Inside>) ->
     }
 }
 
-/// Twice as long as was waited, in whole seconds.
+/// Twice as long as was waited, in whole seconds; timers fire a little late.
 fn longer(event: &Event) -> Option<u64> {
     let waited = crate::cause::reading::age(event);
-    let twice = waited * 2;
+    let twice = (waited * 2).saturating_sub(LATE);
     let begun = u64::from(twice.subsec_nanos() > 0);
-    (!waited.is_zero()).then(|| twice.as_secs() + begun)
+    (!waited.is_zero()).then(|| (twice.as_secs() + begun).max(1))
 }
 
 /// The ConfigMap that an ingress pod was told to follow, by the flags of ingress-nginx, F5's and both
