@@ -418,32 +418,5 @@ fn settings(pod: &Pod) -> Option<Thing> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantities_double_and_what_is_none_does_not() {
-        for (one, two) in [
-            ("512Mi", "1024Mi"),
-            ("500m", "1000m"),
-            ("1", "2"),
-            ("1.5", "3"),
-        ] {
-            assert_eq!(twice(one).as_deref(), Some(two));
-        }
-        for none in ["", "0", "Mi", "1 Gi", "1e3", "-1"] {
-            assert_eq!(twice(none), None, "{none}");
-        }
-    }
-
-    #[test]
-    fn the_right_port_is_named_only_where_there_is_one() {
-        let inside = |ports: &[u16]| Inside {
-            listening: Some(ports.iter().copied().collect()),
-            ..Inside::default()
-        };
-        let found = |ports: &[u16]| right_port(Some(80), None, Some(&inside(ports)));
-        assert_eq!(found(&[8080]).as_deref(), Some("8080"));
-        assert_eq!((found(&[]), found(&[8080, 9090])), (None, None));
-    }
-}
+#[path = "subject_tests.rs"]
+mod tests;
