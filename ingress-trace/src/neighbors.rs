@@ -289,7 +289,7 @@ fn read(roots: &Roots, asked: &Receiver<Ask>, tell: &Sender<Told>) {
             continue;
         };
         let seen = if whole {
-            Seen::Whole(Look::take(&target, roots))
+            Seen::Whole(Look::take(&target, roots, neighbor.host_network))
         } else {
             Seen::Counters(Baseline::take(&target, roots))
         };

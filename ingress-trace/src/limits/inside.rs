@@ -8,12 +8,12 @@ use super::{
 };
 use crate::cause::facts::Inside;
 use crate::cluster::object::Name;
-use crate::targets::{Roots, Target, process};
+use crate::targets::{PROCESSES, Roots, Target, process};
 
 /// One look at a pod.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
-    /// All listeners of its network namespaces; none where they could not be read.
+    /// Its listeners, other containers' included; none where they could not be read.
     pub listeners: Option<Vec<Queue>>,
     /// The process closest to its descriptor limit.
     pub descriptors: Option<ProcessUsage>,
@@ -25,11 +25,19 @@ pub struct Look {
 
 impl Look {
     /// Costs a listing of the pod's descriptors: milliseconds with tens of thousands of them.
-    pub fn take(target: &Target, roots: &Roots) -> Self {
-        let listeners = listeners(target, roots);
+    /// In the node's own network (`host_network`) others listen, too.
+    pub fn take(target: &Target, roots: &Roots, host_network: bool) -> Self {
+        let descriptors = descriptors::worst(&roots.proc, &target.pids);
+        let mut listeners = listeners(target, roots);
+        if host_network {
+            // Which are its own is not known where not all of its descriptors are read.
+            let whole = descriptors.is_some() && target.pids.len() < PROCESSES;
+            let known = listeners.filter(|_| whole);
+            listeners = known.map(|all| held(&target.pids, roots, &all));
+        }
         Self {
             frozen: frozen(target, roots, listeners.as_deref().unwrap_or_default()),
-            descriptors: descriptors::worst(&roots.proc, &target.pids),
+            descriptors,
             listeners: listeners.map(|all| all.into_iter().map(|(queue, _)| queue).collect()),
             counters: Baseline::take(target, roots),
         }
@@ -60,10 +68,15 @@ fn listeners(target: &Target, roots: &Roots) -> Option<Vec<(Queue, u64)>> {
 /// Descriptors are gone through for frozen processes only.
 fn frozen(target: &Target, roots: &Roots, listeners: &[(Queue, u64)]) -> BTreeSet<u16> {
     let pids = cgroup::frozen(target, roots);
-    let held = process::socket_inodes(&roots.proc, &pids);
-    let held = |inode: &u64| held.binary_search(inode).is_ok();
-    let ports = listeners.iter().filter(|(_, inode)| held(inode));
-    ports.map(|(queue, _)| queue.local.port()).collect()
+    let held = held(&pids, roots, listeners);
+    held.iter().map(|(queue, _)| queue.local.port()).collect()
+}
+
+/// The listeners that these processes hold.
+fn held(pids: &[u32], roots: &Roots, listeners: &[(Queue, u64)]) -> Vec<(Queue, u64)> {
+    let inodes = process::socket_inodes(&roots.proc, pids);
+    let own = |(_, inode): &&(Queue, u64)| inodes.binary_search(inode).is_ok();
+    listeners.iter().filter(own).copied().collect()
 }
 
 /// Of which pod, at which port.

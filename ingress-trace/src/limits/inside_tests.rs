@@ -82,7 +82,7 @@ fn that_nothing_was_counted_is_told_only_where_the_failure_lies_between() {
         "proc/11/net/netstat",
         "TcpExt: ListenOverflows ListenDrops\nTcpExt: 4 4\n",
     );
-    let look = Look::take(&target, &tree.roots());
+    let look = Look::take(&target, &tree.roots(), false);
     let said = |covers| inside(&at(8080), &[&look], since(&look.counters, covers)).expect("a look");
     let all = |said: Inside| (said.overflows, said.throttling, said.memory);
     assert_eq!(all(said(false)), (None, None, None));
@@ -140,7 +140,7 @@ fn overflows_of_the_nodes_own_network_are_not_a_pods() {
     tree.write("proc/11/net/netstat", &netstat(3));
     let before = Baseline::take(&target, &tree.roots());
     tree.write("proc/11/net/netstat", &netstat(5));
-    let look = Look::take(&target, &tree.roots());
+    let look = Look::take(&target, &tree.roots(), false);
     let said = |host_network| {
         let place = Place {
             host_network,
@@ -153,10 +153,25 @@ fn overflows_of_the_nodes_own_network_are_not_a_pods() {
 }
 
 #[test]
+fn in_the_nodes_own_network_only_what_the_pod_itself_listens_on_is_its_own() {
+    let (tree, target) = pod();
+    let said = |host_network| {
+        let look = Look::take(&target, &tree.roots(), host_network);
+        let said = inside(&at(9090), &[&look], None).expect("a look");
+        (said.listening, said.queue.is_some())
+    };
+    assert_eq!(said(false), (Some([8080, 9090].into()), true));
+    assert_eq!(said(true), (None, false), "whose they are cannot be read");
+    let limits = "Max open files 10 10 files\n";
+    tree.write("proc/11/limits", limits);
+    assert_eq!(said(true), (Some([8080].into()), false));
+}
+
+#[test]
 fn a_port_is_frozen_whose_process_is_by_either_version() {
     let (tree, target) = pod();
     let mut roots = tree.roots();
-    let ports = |roots: &Roots| Look::take(&target, roots).frozen;
+    let ports = |roots: &Roots| Look::take(&target, roots, false).frozen;
     assert_eq!(ports(&roots), BTreeSet::new());
     let events = format!("cgroup/{}/cgroup.events", folder());
     tree.write(&events, "populated 1\nfrozen 1\n");
@@ -190,7 +205,7 @@ fn a_kill_by_a_memory_limit_of_v1_is_seen_though_the_process_is_gone() {
     write(9, 1);
     tree.end(11, &folder());
     target.pids.clear();
-    let look = Look::take(&target, &roots);
+    let look = Look::take(&target, &roots, false);
     let said = inside(&at(8080), &[&look], since(&before, true)).expect("a look");
     let expected = Memory {
         max: 4,

@@ -26,7 +26,7 @@ pub use finder::{Finder, find};
 pub use hierarchy::{Hierarchy, cgroups_below};
 pub use pods::PodName;
 pub use process::{NetworkNamespace, network_namespaces, socket_inodes};
-pub use residents::Residents;
+pub use residents::{PROCESSES, Residents};
 pub use selector::Selector;
 
 /// What the user named; without processes, cgroups and pods, all data planes of the machine: as its

@@ -12,7 +12,7 @@ use crate::cluster::object::Name;
 /// How often kubelets are looked for anew at most: a walk over all cgroups but those of pods.
 const SCAN: Duration = Duration::from_secs(10);
 /// Most processes of a pod that are looked at.
-const PROCESSES: usize = 256;
+pub const PROCESSES: usize = 256;
 
 /// Finds pods of this node.
 #[derive(Debug, Default)]
