@@ -55,7 +55,7 @@ impl Index {
             .unwrap_or(Owned::Outside)
     }
 
-    /// Whether an address may be a Service's own, or a node's: two look-ups, for every connection.
+    /// Whether an address may be a Service's own, or a node's: a few look-ups, for every connection.
     pub fn may_lead_on(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         let mut own = self.services.linked(&Spot::Address(ip));
@@ -224,11 +224,23 @@ impl Index {
             let has = node.addresses.contains(&ip);
             has.then_some((standing_class(standing), name))
         });
-        nodes.min().map(|(_, name)| name.clone())
+        let known = nodes.min().map(|(_, name)| name.clone());
+        known.or_else(|| {
+            let node = self.hosted(ip).find_map(|pod| pod.node.as_deref())?;
+            Some(Name::new("", node))
+        })
     }
 
     fn is_node(&self, ip: IpAddr) -> bool {
-        self.nodes.linked(&ip).next().is_some()
+        self.nodes.linked(&ip).next().is_some() || self.hosted(ip).next().is_some()
+    }
+
+    /// The pods that are in the network of the node with this address: nodes may not be known.
+    fn hosted(&self, ip: IpAddr) -> impl Iterator<Item = &Pod> {
+        let timelines = self.pods.linked(&ip);
+        let pods = timelines.flat_map(|(_, timeline)| timeline.values());
+        let has = move |pod: &&Pod| pod.host_network && pod.addresses.contains(&ip);
+        pods.map(|pod| &**pod).filter(has)
     }
 }
 

@@ -277,6 +277,23 @@ fn pods_in_a_nodes_network_are_told_apart_by_port() {
 }
 
 #[test]
+fn a_pod_in_its_nodes_network_says_that_the_address_is_shared_where_nodes_are_not_known() {
+    let mut index = index();
+    let address = "192.168.0.2";
+    let hosted = Pod {
+        host_network: true,
+        ..pod("a-x", "1", address, at(0))
+    };
+    index.apply(Object::Pod(hosted), at(500));
+    index.apply(slice("a-1", "a", 9100, &[ready(address, "a-x")]), at(1000));
+    let named = endpoint(&index, "192.168.0.2:9100", 2000).pod;
+    assert_eq!(named, Some(shop("a-x")));
+    let other = index.whose(to("192.168.0.2:10250"), at(2000), None);
+    assert_eq!(other, Owned::Node(Name::new("", "node-2")));
+    assert_eq!(index.labels(to("192.168.0.2:10250")), None);
+}
+
+#[test]
 fn services_are_told_by_their_own_addresses_and_by_their_ports_on_nodes() {
     let mut index = index();
     let mut cart = service("cart", "10.96.0.1");
