@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::super::fake::Tree;
 use super::super::{Reason, Target};
 use super::*;
+use crate::cluster::object::Container;
 
 const POD: &str = "kubepods/burstable/pod0f6a1f60-93f7-4a0c-8d2c-3d6c1f2e4b5a";
 
@@ -256,4 +257,26 @@ fn each_wrong_name_is_one_line_with_a_remedy() {
     );
     assert!(error(&tree, &cgroup("/not/there")).contains("no cgroup at /not/there"));
     assert!(error(&tree, &cgroup(tree.cgroup2())).contains("is the root cgroup"));
+}
+
+#[test]
+fn a_named_process_is_told_by_its_container_where_pods_have_no_folder() {
+    let tree = Tree::new();
+    let id = "1a".repeat(32);
+    tree.process(12, "nginx", &format!("system.slice/crio-{id}.scope"));
+    let mut finder = Finder::new(&pid(12), tree.roots()).expect("a right selection");
+    finder.await_pods("node-1");
+    let container = Container {
+        id: Some(format!("cri-o://{id}").into()),
+        ..Container::default()
+    };
+    finder.replace_pods([&Pod {
+        name: Name::new("shop", "web-1"),
+        uid: "0f6a1f60-93f7-4a0c-8d2c-3d6c1f2e4b5a".into(),
+        node: Some("node-1".into()),
+        containers: vec![container],
+        ..Pod::default()
+    }]);
+    let found = finder.find().expect("the tree is readable").targets;
+    assert_eq!(found[0].pod, Some(Name::new("shop", "web-1")));
 }

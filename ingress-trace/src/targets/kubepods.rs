@@ -1,27 +1,45 @@
 //! In: the cgroup tree. Out: the folders that kubelets made for pods, by uid, of either cgroup
-//! driver, any QoS class and at any depth. Reads folder names only, and no more than it must.
+//! driver, any QoS class and at any depth; where they make none, those of containers, by id. Reads
+//! folder names only, and no more than it must.
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::hierarchy::folders;
 
 /// QoS classes that have a folder of their own; guaranteed pods have none.
 const CLASSES: [&str; 2] = ["burstable", "besteffort"];
 
+/// Length of a container's id, in hexadecimal digits.
+const ID: usize = 64;
+
 /// Where kubelets keep their pods; a nested node (kind, k3d) has its own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kubepods {
     tops: Vec<PathBuf>,
+    /// Where runtimes keep containers that are in no pod's folder.
+    shelves: BTreeSet<Shelf>,
+}
+
+/// A folder of containers, and what stands around their ids in the names of theirs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Shelf {
+    folder: PathBuf,
+    front: String,
+    back: String,
 }
 
 impl Kubepods {
     /// Looks for kubelets anew: a walk over all cgroups but those of pods.
     pub(super) fn scan(&mut self, base: &Path) {
         self.tops.clear();
+        self.shelves.clear();
         let mut open = vec![base.to_path_buf()];
         while let Some(folder) = open.pop() {
             if stem(&folder).is_some() {
                 self.tops.push(folder);
             } else {
+                self.shelves.extend(shelf(&folder));
                 let below = folders(&folder).unwrap_or_default();
                 open.extend(below.into_iter().map(|(_, path)| path));
             }
@@ -37,6 +55,59 @@ impl Kubepods {
         let mut places = self.tops.iter().flat_map(|top| places(top, uid));
         places.find(|place| place.is_dir())
     }
+
+    /// The folders of a pod: its own, else those of its containers (`--cgroups-per-qos=false`).
+    pub(super) fn folders(&self, uid: &str, containers: &[Arc<str>]) -> Vec<PathBuf> {
+        if let Some(folder) = self.folder(uid) {
+            return vec![folder];
+        }
+        let containers = containers.iter();
+        containers.filter_map(|id| self.container(id)).collect()
+    }
+
+    fn container(&self, id: &str) -> Option<PathBuf> {
+        let place = |shelf: &Shelf| {
+            let name = format!("{}{id}{}", shelf.front, shelf.back);
+            shelf.folder.join(name)
+        };
+        self.shelves.iter().map(place).find(|place| place.is_dir())
+    }
+}
+
+/// Where a container's folder lies; none of other folders.
+fn shelf(folder: &Path) -> Option<Shelf> {
+    let (front, _, back) = around(folder)?;
+    Some(Shelf {
+        folder: folder.parent()?.to_path_buf(),
+        front: front.to_owned(),
+        back: back.to_owned(),
+    })
+}
+
+/// A container's id in the name of its folder, and what stands before and behind it. What CRI-O runs
+/// beside a container has the same id.
+fn around(folder: &Path) -> Option<(&str, &str, &str)> {
+    let name = folder.file_name()?.to_str()?;
+    let end = name.strip_suffix(".scope").unwrap_or(name).len();
+    let start = end.checked_sub(ID)?;
+    let (front, rest) = name.split_at_checked(start)?;
+    let (id, back) = rest.split_at_checked(ID)?;
+    let is_one = id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_one && !front.ends_with("conmon-")).then_some((front, id, back))
+}
+
+/// The id in a `containerID` of a pod's status: what stands behind its scheme.
+pub(super) fn container_id(status: &str) -> Option<&str> {
+    let (_, id) = status.split_once("://")?;
+    let is_one = id.len() == ID && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_one.then_some(id)
+}
+
+/// The id of the container that a cgroup lies in or is.
+pub(super) fn container_of(cgroup: &Path) -> Option<&str> {
+    cgroup
+        .ancestors()
+        .find_map(|folder| Some(around(folder)?.1))
 }
 
 /// Name of a kubelet's topmost cgroup without the driver's ending; `--cgroup-root` stands before
@@ -137,6 +208,48 @@ mod tests {
         tree.cgroup(&format!("kubepods/burstable/pod{OTHER}"), &[]);
         assert_eq!(found(&tree, POD), None);
         assert_eq!(found(&tree, ""), None);
+    }
+
+    #[test]
+    fn containers_that_are_in_no_pods_folder_are_found_by_their_ids() {
+        let [first, second, other] = ["1a", "2b", "3c"].map(|word| word.repeat(32));
+        for (front, back) in [
+            ("k8s.io/", ""),
+            ("system.slice/crio-", ".scope"),
+            ("docker/4f/docker/", ""),
+        ] {
+            let tree = Tree::new();
+            // The first that runs shows how they are named.
+            tree.cgroup(&format!("{front}{other}{back}"), &[]);
+            tree.cgroup(&format!("system.slice/crio-conmon-{first}.scope"), &[]);
+            tree.cgroup("system.slice/a.service", &[]);
+            let mut kubepods = Kubepods::default();
+            kubepods.scan(&tree.cgroup2());
+            let ids = [first.clone(), second.clone()].map(Arc::from);
+            assert!(kubepods.folders(POD, &ids).is_empty());
+            let folder = tree.cgroup(&format!("{front}{second}{back}"), &[]);
+            assert_eq!(kubepods.folders(POD, &ids), std::slice::from_ref(&folder));
+            assert_eq!(container_of(&folder.join("below")), Some(&*second));
+            let pod = tree.cgroup(&format!("kubepods/pod{POD}"), &[]);
+            kubepods.scan(&tree.cgroup2());
+            assert_eq!(kubepods.folders(POD, &ids), [pod]);
+        }
+    }
+
+    #[test]
+    fn an_id_is_64_digits_behind_a_scheme() {
+        let id = "5e".repeat(32);
+        let of = |text: String| container_id(&text).map(str::to_owned);
+        assert_eq!(of(format!("cri-o://{id}")), Some(id.clone()));
+        for text in [
+            String::new(),
+            id.clone(),
+            format!("docker://{id}0"),
+            format!("docker://{}", &id[2..]),
+            format!("docker://{}/..", &id[3..]),
+        ] {
+            assert_eq!(of(text.clone()), None, "{text}");
+        }
     }
 
     #[test]

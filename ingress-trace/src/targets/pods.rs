@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::hierarchy::id;
 use super::inside::{foreign, inhabitants};
-use super::kubepods::{Kubepods, pod_of};
+use super::kubepods::{Kubepods, container_id, container_of, pod_of};
 use super::{Found, Reason, Roots, Selection, Selector, Skipped, Target};
 use crate::cause::taxonomy::Controller;
 use crate::cluster::object::{Name, Pod};
@@ -139,6 +139,8 @@ enum Kind {
 struct Noted {
     /// As the kubelet has it.
     uid: Arc<str>,
+    /// Ids of its containers, where the status has told them.
+    containers: Vec<Arc<str>>,
     /// None: no ingress.
     kind: Option<Kind>,
     /// Which routes it serves, where the profiles know it.
@@ -191,6 +193,7 @@ impl Pods {
         let (kind, serves) = self.rules.choose(pod).unzip();
         let noted = Noted {
             uid: Arc::clone(pod.local_uid()),
+            containers: containers(pod),
             kind,
             serves: serves.flatten().map(Arc::new),
         };
@@ -214,16 +217,26 @@ impl Pods {
 
     /// Whether the cgroup of a pod is there that was not when [`Pods::find`] looked last.
     pub(super) fn arrived(&self) -> bool {
-        self.missing
-            .keys()
-            .any(|uid| self.kubepods.folder(uid).is_some())
+        let mut missing = self.noted.values();
+        !self.missing.is_empty()
+            && missing
+                .any(|pod| self.missing.contains_key(&pod.uid) && !self.folders(pod).is_empty())
+    }
+
+    fn folders(&self, pod: &Noted) -> Vec<PathBuf> {
+        self.kubepods.folders(&pod.uid, &pod.containers)
     }
 
     /// The name of the pod that a cgroup lies in, and what it serves.
     pub(super) fn of_cgroup(&self, cgroup: &Path) -> Option<(Name, Option<Arc<Serves>>)> {
-        let (_, uid) = pod_of(cgroup)?;
+        let uid = pod_of(cgroup).map(|(_, uid)| uid);
+        let id = container_of(cgroup).filter(|_| uid.is_none());
+        let is_it = |pod: &Noted| match &uid {
+            Some(uid) => *pod.uid == **uid,
+            None => pod.containers.iter().any(|one| Some(&**one) == id),
+        };
         let mut pods = self.noted.iter();
-        let (name, pod) = pods.find(|(_, pod)| *pod.uid == *uid)?;
+        let (name, pod) = pods.find(|(_, pod)| is_it(pod))?;
         Some((name.clone(), pod.serves.clone()))
     }
 
@@ -236,14 +249,19 @@ impl Pods {
             let Some(kind) = pod.kind else { continue };
             let misses = before.get(&pod.uid).map_or(1, |misses| misses + 1);
             // A kubelet, or a nested node, that has only just begun; seldom, the longer it lasts.
-            let mut folder = self.kubepods.folder(&pod.uid);
-            if folder.is_none() && misses.is_power_of_two() {
+            let mut folders = self.folders(pod);
+            if folders.is_empty() && misses.is_power_of_two() {
                 self.kubepods.scan(&roots.cgroup2.dir);
-                folder = self.kubepods.folder(&pod.uid);
+                folders = self.folders(pod);
             }
-            if let Some(target) = folder.and_then(|folder| target(name, kind, folder, roots)) {
-                let serves = pod.serves.clone();
-                found.targets.push(Target { serves, ..target });
+            let targets = targets(name, kind, folders, roots);
+            if !targets.is_empty() {
+                found
+                    .targets
+                    .extend(targets.into_iter().map(|target| Target {
+                        serves: pod.serves.clone(),
+                        ..target
+                    }));
                 continue;
             }
             self.missing.insert(Arc::clone(&pod.uid), misses);
@@ -287,6 +305,24 @@ impl Kind {
             _ => *main.or(running.first()).unwrap_or(&Controller::Unknown),
         }
     }
+}
+
+/// Ids of a pod's containers.
+fn containers(pod: &Pod) -> Vec<Arc<str>> {
+    let ids = pod.containers.iter().filter_map(|one| one.id.as_deref());
+    ids.filter_map(container_id).map(Arc::from).collect()
+}
+
+/// Those of several cgroups of a pod in which the data plane runs; all, as long as it does in none.
+fn targets(pod: &Name, kind: Kind, folders: Vec<PathBuf>, roots: &Roots) -> Vec<Target> {
+    let folders = folders.into_iter();
+    let all = folders.filter_map(|folder| target(pod, kind, folder, roots));
+    let runs = |target: &Target| {
+        let names = profiles::of(target.controller).names;
+        target.names.iter().any(|name| names.contains(&&**name))
+    };
+    let (running, others): (Vec<_>, Vec<_>) = all.partition(runs);
+    if running.is_empty() { others } else { running }
 }
 
 /// None when the cgroup has gone meanwhile.

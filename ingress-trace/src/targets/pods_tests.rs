@@ -186,6 +186,41 @@ fn pods_in_the_hosts_network_have_their_own_cgroup_all_the_same() {
 }
 
 #[test]
+fn where_kubelets_make_no_folder_for_a_pod_its_containers_are_found_by_their_ids() {
+    let tree = Tree::new();
+    let [main, next, log] = ["1a", "2b", "3c"].map(|word| word.repeat(32));
+    let folder = |id: &str| format!("k8s.io/{id}");
+    let container = |id: &str| Container {
+        id: Some(format!("containerd://{id}").into()),
+        image: IMAGE.into(),
+        ..Container::default()
+    };
+    let ingress = |ids: [&str; 2]| Pod {
+        containers: ids.map(container).to_vec(),
+        ..ingress()
+    };
+    tree.process(12, "nginx", &folder(&main));
+    tree.process(13, "fluent-bit", &folder(&log));
+    tree.process(14, "nginx", &folder(&"4d".repeat(32)));
+    let mut finder = finder(&tree, &Selection::default());
+    finder.replace_pods([&ingress([&main, &log])]);
+    let found = targets(&mut finder);
+    let [target] = found.as_slice() else {
+        panic!("{found:#?}");
+    };
+    assert_eq!(target.cgroup, tree.cgroup2().join(folder(&main)));
+    assert_eq!(target.pod, Some(Name::new("edge", "ingress-nginx-1")));
+    // It restarts: the API tells of the next container, whose folder may come later.
+    tree.end(12, &folder(&main));
+    std::fs::remove_dir_all(&target.cgroup).expect("it exists");
+    assert!(finder.apply_pod(&ingress([&next, &log])));
+    targets(&mut finder);
+    tree.process(15, "nginx", &folder(&next));
+    let found = targets(&mut finder);
+    assert_eq!((found.len(), &found[0].pids), (1, &vec![15]));
+}
+
+#[test]
 fn pods_of_other_nodes_are_nothing_to_us() {
     let tree = Tree::new();
     tree.cgroup(&LAYOUT.pod(UID), &[]);
