@@ -1,13 +1,15 @@
-//! Pods as a kubelet and its runtime have them: cgroups in their layouts, containers that come and
-//! go in them, and the pod as the API tells it. Must not touch a cgroup outside of the bed's.
-use std::fs;
+//! Pods as a kubelet and its runtime have them: cgroups in their layouts, with what runs beside a
+//! container; containers that come and go in them, and the pod as the API tells it. Must not touch a
+//! cgroup outside of the bed's.
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, Host};
+use crate::process::Process;
 use crate::{cgroup, objects};
 
 /// The node that the pods are on.
@@ -17,40 +19,139 @@ pub const INGRESS: &str = "registry.k8s.io/ingress-nginx/controller:v1.13.0";
 /// The image of a web server, which is no ingress.
 pub const WEB: &str = "docker.io/library/nginx:1.29";
 
-/// How cgroups are named.
-#[derive(Clone, Copy, Debug)]
-pub enum Layout {
-    /// systemd's driver, containerd, a burstable pod.
-    Systemd,
-    /// The cgroupfs driver, plain names, a guaranteed pod.
-    Cgroupfs,
-    /// systemd's driver in a node that is a container itself, a best-effort pod.
-    Kind,
+/// What runs containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// containerd.
+    Containerd,
+    /// CRI-O, with crun: a process that watches beside each container.
+    Crio,
+    /// Docker, by cri-dockerd.
+    Docker,
 }
 
-impl Layout {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Systemd, Self::Cgroupfs, Self::Kind];
-
-    fn pod(self, uid: &str) -> String {
-        let low = uid.replace('-', "_");
+impl Runtime {
+    /// What stands before an id in `containerID`.
+    fn scheme(self) -> &'static str {
         match self {
-            Self::Systemd => {
-                format!("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{low}.slice")
-            }
-            Self::Cgroupfs => format!("kubepods/pod{uid}"),
-            Self::Kind => format!(
-                "system.slice/docker-4f2a.scope/kubelet.slice/kubelet-kubepods.slice/\
-                 kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod{low}.slice"
-            ),
+            Self::Containerd => "containerd",
+            Self::Crio => "cri-o",
+            Self::Docker => "docker",
         }
     }
 
-    fn container(self, id: &str) -> String {
-        match self {
-            Self::Systemd | Self::Kind => format!("cri-containerd-{id}.scope"),
-            Self::Cgroupfs => id.to_owned(),
+    /// The folder of a container, below its parent.
+    fn container(self, id: &str, systemd: bool) -> String {
+        match (self, systemd) {
+            (Self::Containerd, true) => format!("cri-containerd-{id}.scope"),
+            // crun has systemd leave the scope alone and works in a folder of its own.
+            (Self::Crio, true) => format!("crio-{id}.scope/container"),
+            (Self::Docker, true) => format!("docker-{id}.scope"),
+            (Self::Crio, false) => format!("crio-{id}"),
+            (Self::Containerd | Self::Docker, false) => id.to_owned(),
         }
+    }
+
+    /// Where CRI-O's conmon is.
+    fn conmon(id: &str, systemd: bool) -> String {
+        let end = if systemd { ".scope" } else { "" };
+        format!("crio-conmon-{id}{end}")
+    }
+}
+
+/// A QoS class; the API server tells a pod's by its resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Limits for all.
+    Guaranteed,
+    /// Some requests.
+    Burstable,
+    /// None.
+    BestEffort,
+}
+
+impl Class {
+    /// As in `status.qosClass`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Guaranteed => "Guaranteed",
+            Self::Burstable => "Burstable",
+            Self::BestEffort => "BestEffort",
+        }
+    }
+
+    /// `resources` of a container of such a pod.
+    pub fn resources(self) -> Value {
+        match self {
+            Self::Guaranteed => json!({"limits": {"cpu": "1", "memory": "128Mi"}}),
+            Self::Burstable => json!({"requests": {"cpu": "100m"}}),
+            Self::BestEffort => json!({}),
+        }
+    }
+}
+
+/// How cgroups are named.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// The node's own cgroup, where the node is a container itself.
+    pub node: &'static str,
+    /// The kubelet's topmost cgroup, which ends in `.slice` with systemd's driver; where pods have no
+    /// cgroups (`--cgroups-per-qos=false`), the one of all containers.
+    pub top: &'static str,
+    /// None: pods have no cgroups.
+    pub class: Option<Class>,
+    /// Who names the containers'.
+    pub runtime: Runtime,
+}
+
+impl Layout {
+    /// systemd's driver, containerd, a burstable pod.
+    pub const SYSTEMD: Self = Self {
+        node: "",
+        top: "kubepods.slice",
+        class: Some(Class::Burstable),
+        runtime: Runtime::Containerd,
+    };
+    /// The cgroupfs driver, plain names, a guaranteed pod.
+    pub const CGROUPFS: Self = Self {
+        node: "",
+        top: "kubepods",
+        class: Some(Class::Guaranteed),
+        runtime: Runtime::Containerd,
+    };
+    /// systemd's driver in a node that is a container itself, a best-effort pod.
+    pub const KIND: Self = Self {
+        node: "system.slice/docker-4f2a.scope",
+        top: "kubelet.slice/kubelet-kubepods.slice",
+        class: Some(Class::BestEffort),
+        runtime: Runtime::Containerd,
+    };
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::SYSTEMD, Self::CGROUPFS, Self::KIND];
+
+    fn systemd(self) -> bool {
+        self.top.strip_suffix(".slice").is_some()
+    }
+
+    /// The folder of a pod, or of all containers.
+    fn pod(self, uid: &str) -> PathBuf {
+        let below = match (self.class, self.top.strip_suffix(".slice")) {
+            (None, _) => String::new(),
+            (Some(class), Some(slice)) => {
+                let stem = slice.rsplit('/').next().unwrap_or(slice);
+                let uid = uid.replace('-', "_");
+                match class {
+                    Class::Guaranteed => format!("{stem}-pod{uid}.slice"),
+                    other => {
+                        let class = other.word().to_lowercase();
+                        format!("{stem}-{class}.slice/{stem}-{class}-pod{uid}.slice")
+                    }
+                }
+            }
+            (Some(Class::Guaranteed), None) => format!("pod{uid}"),
+            (Some(class), None) => format!("{}/pod{uid}", class.word().to_lowercase()),
+        };
+        [self.node, self.top, &below].iter().collect()
     }
 }
 
@@ -104,18 +205,56 @@ impl Pod {
         cgroup::create(&self.folder)
     }
 
+    /// Starts what a runtime runs beside the containers: the pause container, and its watcher.
+    pub fn sandbox(&self, bed: &Bed) -> Result<Vec<Process>> {
+        let id = self.id("sandbox");
+        let Layout { runtime, .. } = self.layout;
+        let systemd = self.layout.systemd();
+        let mut folders = vec![runtime.container(&id, systemd)];
+        if runtime == Runtime::Crio {
+            folders.push(Runtime::conmon(&id, systemd));
+        }
+        let started = folders.into_iter().map(|folder| {
+            self.enter(bed, &folder)?;
+            bed.start(self.host, Command::new("sleep").arg("infinity"))
+        });
+        started.collect()
+    }
+
     /// Makes a container's cgroup in it: what is started on the host from now on runs there.
-    pub fn container(&self, bed: &Bed, id: &str) -> Result<()> {
-        let folder = self.folder.join(self.layout.container(id));
+    pub fn container(&self, bed: &Bed, word: &str) -> Result<()> {
+        self.enter(bed, &self.container_folder(word))
+    }
+
+    fn enter(&self, bed: &Bed, folder: &str) -> Result<()> {
+        let folder = self.folder.join(folder);
         cgroup::create(&folder)?;
         bed.settle(self.host, folder);
         Ok(())
     }
 
+    fn container_folder(&self, word: &str) -> String {
+        let Layout { runtime, .. } = self.layout;
+        runtime.container(&self.id(word), self.layout.systemd())
+    }
+
     /// Removes the cgroup of a container that has ended.
-    pub fn ended(&self, id: &str) -> Result<()> {
-        let folder = self.folder.join(self.layout.container(id));
-        fs::remove_dir(&folder).context("failed to remove the container's cgroup")
+    pub fn ended(&self, word: &str) -> Result<()> {
+        let folder = self.container_folder(word);
+        let outermost = folder.split('/').next().unwrap_or(&folder);
+        cgroup::remove(&self.folder.join(outermost))
+    }
+
+    /// An id as runtimes give them, other than those of all other containers.
+    fn id(&self, word: &str) -> String {
+        let own = self.uid.replace('-', "");
+        let word = word.bytes().map(|byte| format!("{byte:02x}"));
+        format!("{:0<64.64}", own + &word.collect::<String>())
+    }
+
+    /// `containerID` of a container in the pod's status.
+    pub fn container_id(&self, word: &str) -> String {
+        format!("{}://{}", self.layout.runtime.scheme(), self.id(word))
     }
 
     /// As the API tells it.

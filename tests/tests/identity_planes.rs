@@ -37,14 +37,14 @@ const PACKAGINGS: [Packaging; 5] = [
             "/nginx-ingress-controller",
             "--controller-class=k8s.io/edge",
         ],
-        layout: Layout::Systemd,
+        layout: Layout::SYSTEMD,
         classes: ["k8s.io/edge", "k8s.io/ingress-nginx"],
     },
     Packaging {
         plane: Plane::Haproxy,
         image: "haproxytech/kubernetes-ingress:3.1",
         arguments: &["--ingress.class=edge"],
-        layout: Layout::Cgroupfs,
+        layout: Layout::CGROUPFS,
         classes: [
             "haproxy.org/ingress-controller/edge",
             "haproxy.org/ingress-controller/other",
@@ -55,7 +55,7 @@ const PACKAGINGS: [Packaging; 5] = [
         plane: Plane::Envoy,
         image: "envoyproxy/envoy:distroless-v1.36.0",
         arguments: &[],
-        layout: Layout::Kind,
+        layout: Layout::KIND,
         classes: ["", "k8s.io/ingress-nginx"],
     },
     Packaging {
@@ -65,7 +65,7 @@ const PACKAGINGS: [Packaging; 5] = [
             "--providers.kubernetesingress",
             "--providers.kubernetesingress.ingressclass=edge",
         ],
-        layout: Layout::Systemd,
+        layout: Layout::SYSTEMD,
         classes: [
             "traefik.io/ingress-controller",
             "traefik.io/ingress-controller",
@@ -75,7 +75,7 @@ const PACKAGINGS: [Packaging; 5] = [
         plane: Plane::Caddy,
         image: "caddy/ingress:v0.2.1",
         arguments: &[],
-        layout: Layout::Cgroupfs,
+        layout: Layout::CGROUPFS,
         classes: ["caddyserver.com/ingress", "k8s.io/ingress-nginx"],
     },
 ];

@@ -126,11 +126,11 @@ fn an_applications_own_web_server_is_no_ingress_unless_it_is_named() -> Result<(
     let gateway = Pod::new(
         &node.bed,
         Host::Proxy,
-        Layout::Systemd,
+        Layout::SYSTEMD,
         "gateway-1",
         INGRESS,
     );
-    let web = Pod::new(&node.bed, Host::SecondProxy, Layout::Systemd, "web-1", WEB);
+    let web = Pod::new(&node.bed, Host::SecondProxy, Layout::SYSTEMD, "web-1", WEB);
     for pod in [&gateway, &web] {
         pod.create()?;
         pod.container(&node.bed, "main")?;
@@ -165,7 +165,7 @@ fn an_applications_own_web_server_is_no_ingress_unless_it_is_named() -> Result<(
 #[test]
 fn processes_stand_in_for_pods_until_the_api_answers() -> Result<()> {
     let mut node = Node::new()?;
-    let gateway = Pod::new(&node.bed, Host::Proxy, Layout::Kind, "gateway-1", INGRESS);
+    let gateway = Pod::new(&node.bed, Host::Proxy, Layout::KIND, "gateway-1", INGRESS);
     gateway.create()?;
     gateway.container(&node.bed, "main")?;
     node.api.apply(gateway.object())?;
