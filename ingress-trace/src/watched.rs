@@ -60,8 +60,8 @@ struct Entry {
     /// What its counters are compared with, and what they will be later.
     older: (Instant, Baseline),
     newer: (Instant, Baseline),
-    /// The newest readings of its limits, newest last.
-    readings: Vec<(Instant, Limits)>,
+    /// The newest readings of its limits, newest last, each with the time that its counters are of.
+    readings: Vec<(Instant, Duration, Limits)>,
 }
 
 /// How many folders are right below a cgroup, as its number of links tells.
@@ -325,13 +325,14 @@ impl Watched {
     pub fn shortage(&mut self, cgroup: u64) -> Shortage {
         let target = self.owner(cgroup).map(|owner| owner.target);
         let entry = target.and_then(|target| self.entries.get_mut(&target));
-        let (limits, span) = entry.map_or((None, Duration::ZERO), |entry| {
+        let worst = entry.and_then(|entry| {
             entry.look(&self.roots);
-            (entry.worst(), entry.older.0.elapsed())
+            entry.worst()
         });
+        let (span, limits) = worst.unzip();
         Shortage {
             limits,
-            span,
+            span: span.unwrap_or_default(),
             ports: None,
         }
     }
@@ -423,27 +424,27 @@ impl Entry {
         if self
             .readings
             .last()
-            .is_none_or(|(at, _)| now.duration_since(*at) >= FRESH)
+            .is_none_or(|(at, ..)| now.duration_since(*at) >= FRESH)
         {
             self.readings
-                .retain(|(at, _)| now.duration_since(*at) < RECENT);
-            let limits = limits::read(&self.target, roots, Some(&self.older.1));
-            self.readings.push((now, limits));
+                .retain(|(at, ..)| now.duration_since(*at) < RECENT);
+            let (since, older) = &self.older;
+            let limits = limits::read(&self.target, roots, Some(older));
+            self.readings.push((now, since.elapsed(), limits));
         }
     }
 
-    /// The reading that was closest to a limit.
-    fn worst(&self) -> Option<Limits> {
+    /// The reading that was closest to a limit, and the time that its counters are of.
+    fn worst(&self) -> Option<(Duration, Limits)> {
         let ratio = |limits: &Limits| {
             let of = |usage: Option<limits::ProcessUsage>| usage.map_or(0.0, |p| p.usage.ratio());
             of(limits.descriptors).max(of(limits.connections))
         };
         self.readings
             .iter()
-            .filter(|(at, _)| at.elapsed() < RECENT)
-            .map(|(_, limits)| limits)
-            .max_by(|a, b| ratio(a).total_cmp(&ratio(b)))
-            .cloned()
+            .filter(|(at, ..)| at.elapsed() < RECENT)
+            .max_by(|(.., a), (.., b)| ratio(a).total_cmp(&ratio(b)))
+            .map(|(_, span, limits)| (*span, limits.clone()))
     }
 }
 
