@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::cluster::object::Name;
-use crate::limits::{Memory, ProcessUsage, Queue, Throttling};
+use crate::limits::{Memory, Pressure, ProcessUsage, Queue, Throttling};
 
 /// What the backend's own side says, where its pod runs on this node. Read at the failure and again
 /// before the verdict.
@@ -24,6 +24,8 @@ pub struct Inside {
     pub throttling: Option<Throttling>,
     /// What its memory limit did between the readings.
     pub memory: Option<Memory>,
+    /// For how long all of it that could run had to wait, between the readings.
+    pub pressure: Option<Pressure>,
     /// Whether the cgroup is frozen.
     pub frozen: bool,
     /// Between the readings.

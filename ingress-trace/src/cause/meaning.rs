@@ -142,7 +142,8 @@ impl Cause {
             ],
             Self::BackendOverloaded => &[
                 "accept queues of the pod overflowed while SYNs stayed unanswered",
-                "or: its CPU quota held it back for half of the wait, or it was out of descriptors",
+                "or: its CPU quota held it back for half of the wait, or others had the CPUs \
+                 (pressure), or it was out of descriptors",
             ],
             Self::IngressPortsExhausted => &[
                 "connect() failed with EADDRNOTAVAIL",

@@ -1,5 +1,5 @@
-//! In: cpu.stat, memory.events, cgroup.events and what v1 has for them. Out: throttling and memory
-//! pressure as counters; which processes are frozen. Must not decide how much of it is too much.
+//! In: cpu.stat, memory.events, cgroup.events and what v1 has for them, *.pressure. Out: throttling, memory
+//! limits and pressure as counters; which processes are frozen. Must not decide how much is too much.
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,26 @@ pub struct Memory {
     pub oom: u64,
     /// Processes killed for it.
     pub killed: u64,
+}
+
+/// Time in which all of a cgroup that could have run waited for the same at once (`full` in the kernel's
+/// pressure stall information), in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// For a CPU, whoever had them all (`cpu.pressure`; a quota counts as well).
+    pub cpu: u64,
+    /// For memory that was taken away and had to come back (`memory.pressure`).
+    pub memory: u64,
+}
+
+/// Pressure on all below the target's cgroup; none where the kernel does not count it (5.15: `CONFIG_PSI`,
+/// and without `psi=0`). A hybrid machine has it in its v2 tree, too.
+pub(super) fn pressure(target: &Target) -> Option<Pressure> {
+    let full = |file| parse_pressure(&read(&target.cgroup, file)?);
+    Some(Pressure {
+        cpu: full("cpu.pressure")?,
+        memory: full("memory.pressure")?,
+    })
 }
 
 /// Throttling of every cgroup at or above the target's processes: a quota of a pod, or of a slice,
@@ -136,6 +156,14 @@ pub(super) fn parse_memory(text: &str) -> Option<Memory> {
         oom: at("oom")?,
         killed: at("oom_kill").unwrap_or(0),
     })
+}
+
+/// `full` of a pressure file: microseconds there, nanoseconds here.
+pub(super) fn parse_pressure(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("full "))?;
+    let mut fields = line.split(' ');
+    let total = fields.find_map(|field| field.strip_prefix("total="))?;
+    total.trim().parse::<u64>().ok()?.checked_mul(1000)
 }
 
 /// memory.failcnt and memory.oom_control of v1.

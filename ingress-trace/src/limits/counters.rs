@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::cgroup::{self, Memory, Throttling};
+use super::cgroup::{self, Memory, Pressure, Throttling};
 use crate::targets::{Roots, Target, process};
 
 /// Accept queues that overflowed, over all listeners of a network namespace.
@@ -24,6 +24,8 @@ pub struct Baseline {
     throttling: BTreeMap<PathBuf, Throttling>,
     /// By cgroup folder and its id: one that was made anew starts from zero.
     memory: BTreeMap<(PathBuf, u64), Memory>,
+    /// By the id of the target's cgroup.
+    pressure: BTreeMap<u64, Pressure>,
 }
 
 impl Baseline {
@@ -38,6 +40,10 @@ impl Baseline {
             listening: listening.collect(),
             throttling: cgroup::throttling(target, roots),
             memory: cgroup::memory(target, roots),
+            pressure: cgroup::pressure(target)
+                .map(|pressure| (target.id, pressure))
+                .into_iter()
+                .collect(),
         }
     }
 
@@ -53,6 +59,7 @@ impl Baseline {
         follow(&mut self.listening, later.listening);
         follow(&mut self.throttling, later.throttling);
         follow(&mut self.memory, later.memory);
+        follow(&mut self.pressure, later.pressure);
     }
 
     /// Increase over all network namespaces that both readings have.
@@ -95,6 +102,17 @@ impl Baseline {
             max: a.max.saturating_add(b.max),
             oom: a.oom.saturating_add(b.oom),
             killed: a.killed.saturating_add(b.killed),
+        })
+    }
+
+    /// Increase of what the target's cgroup waited for.
+    pub(super) fn pressure_since(&self, since: &Self) -> Option<Pressure> {
+        self.pressure.iter().find_map(|(id, now)| {
+            let before = since.pressure.get(id)?;
+            Some(Pressure {
+                cpu: now.cpu.checked_sub(before.cpu)?,
+                memory: now.memory.checked_sub(before.memory)?,
+            })
         })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{
-    Baseline, Memory, ProcessUsage, Queue, Throttling, cgroup, descriptors, diag, sockets,
+    Baseline, Memory, Pressure, ProcessUsage, Queue, Throttling, cgroup, descriptors, diag, sockets,
 };
 use crate::cause::facts::Inside;
 use crate::cluster::object::Name;
@@ -113,6 +113,7 @@ pub fn inside(place: &Place, looks: &[&Look], before: Option<Before<'_>>) -> Opt
     let overflows = since.and_then(|since| now.listening_since(since));
     let throttling = since.and_then(|since| now.throttling_since(since));
     let memory = since.and_then(|since| now.memory_since(since));
+    let pressure = since.and_then(|since| now.pressure_since(since));
     Some(Inside {
         pod: place.pod.clone(),
         // What listens by now may not have done so at the failure.
@@ -127,6 +128,7 @@ pub fn inside(place: &Place, looks: &[&Look], before: Option<Before<'_>>) -> Opt
             .map(|(_, throttling)| throttling)
             .filter(|some| covers || *some != Throttling::default()),
         memory: memory.filter(|some| covers || *some != Memory::default()),
+        pressure: pressure.filter(|some| covers || *some != Pressure::default()),
         frozen: looks.iter().any(|look| look.frozen.contains(&place.port)),
         span: before.map_or(Duration::ZERO, |before| before.span),
     })

@@ -8,6 +8,9 @@ use crate::targets::{Hierarchy, Residents};
 
 const UID: &str = "0f6a1f60-93f7-4a0c-8d2c-3d6c1f2e4b5a";
 
+const PRESSURE: &str = "some avg10=0.00 avg60=0.50 avg300=0.00 total=4000\n\
+    full avg10=0.00 avg60=0.00 avg300=0.00 total=700\n";
+
 fn folder() -> String {
     LAYOUTS[0].container(UID, "main")
 }
@@ -78,20 +81,34 @@ fn that_nothing_was_counted_is_told_only_where_the_failure_lies_between() {
         &format!("cgroup/{}/cpu.stat", folder.display()),
         "nr_throttled 1\nthrottled_usec 2\n",
     );
+    for file in ["cpu.pressure", "memory.pressure"] {
+        let path = format!("cgroup/{}/{file}", folder.display());
+        tree.write(&path, PRESSURE);
+    }
     tree.write(
         "proc/11/net/netstat",
         "TcpExt: ListenOverflows ListenDrops\nTcpExt: 4 4\n",
     );
     let look = Look::take(&target, &tree.roots(), false);
     let said = |covers| inside(&at(8080), &[&look], since(&look.counters, covers)).expect("a look");
-    let all = |said: Inside| (said.overflows, said.throttling, said.memory);
-    assert_eq!(all(said(false)), (None, None, None));
+    let all = |said: Inside| (said.overflows, said.throttling, said.memory, said.pressure);
+    assert_eq!(all(said(false)), (None, None, None, None));
     let nothing = (
         Some(0),
         Some(Throttling::default()),
         Some(Memory::default()),
+        Some(Pressure::default()),
     );
     assert_eq!(all(said(true)), nothing);
+    let path = format!("cgroup/{}/cpu.pressure", folder.display());
+    tree.write(&path, &PRESSURE.replace("total=700", "total=900"));
+    let later = Look::take(&target, &tree.roots());
+    let said = inside(&at(8080), &[&later], since(&look.counters, false)).expect("a look");
+    let waited = Pressure {
+        cpu: 200_000,
+        memory: 0,
+    };
+    assert_eq!(said.pressure, Some(waited));
 }
 
 #[test]

@@ -244,6 +244,7 @@ proptest! {
         for text in [&text, &odd] {
             let _ = (sockets::parse(text), counters::parse_netstat(text), cgroup::parse_cpu(text));
             let _ = (cgroup::parse_memory(text), descriptors::soft_limit(text));
+            let _ = cgroup::parse_pressure(text);
             let _ = (nginx::config_path(text), nginx::worker_connections(text));
             let _ = ports::Range::parse(text, text).map(|range| range.size());
         }

@@ -127,7 +127,8 @@ pub(super) fn overloaded(facts: &Facts) -> Support {
             queue(facts, inside)
         }
         Outcome::ResponseTimeout | Outcome::ResponseStalled => {
-            descriptors(facts, inside).or_else(|| throttled(facts, inside))
+            let held = || throttled(facts, inside).or_else(|| starved(facts, inside));
+            descriptors(facts, inside).or_else(held)
         }
         Outcome::Reset | Outcome::ClosedEarly => descriptors(facts, inside),
         _ => None,
@@ -173,14 +174,45 @@ fn descriptors(facts: &Facts, inside: &Inside) -> Support {
 }
 
 fn throttled(facts: &Facts, inside: &Inside) -> Support {
-    // The readings lie around the wait, or a long wait around them: half of it counts.
-    let held = Duration::from_nanos(inside.throttling?.nanos);
-    if held * 2 < age(facts.event()) {
+    lacked(facts, inside.throttling?.nanos, quota(inside)?)
+}
+
+/// Others had the CPUs: the same without a quota. What only waits for something else (a database) could not
+/// have run, and does not count.
+fn starved(facts: &Facts, inside: &Inside) -> Support {
+    lacked(facts, inside.pressure?.cpu, crowded(inside)?)
+}
+
+/// The readings lie around the wait, or a long wait around them: half of it counts.
+fn lacked(facts: &Facts, nanos: u64, words: String) -> Support {
+    if Duration::from_nanos(nanos) * 2 < age(facts.event()) {
         return None;
     }
     let mut evidence = facts.shown();
-    evidence.push(quota(inside)?);
+    evidence.push(words);
     medium(evidence)
+}
+
+/// That there was no CPU for it, more than now and then between the readings.
+fn crowded(inside: &Inside) -> Option<String> {
+    let waited = waited(inside.pressure?.cpu, inside)?;
+    let name = &inside.pod.name;
+    Some(format!("pod {name} got no CPU: all of it waited {waited}"))
+}
+
+/// That it was busy with memory that had been taken away, in the same way.
+fn thrashing(inside: &Inside) -> Option<String> {
+    let waited = waited(inside.pressure?.memory, inside)?;
+    let name = &inside.pod.name;
+    Some(format!(
+        "pod {name} was short of memory: all of it waited {waited}"
+    ))
+}
+
+fn waited(nanos: u64, inside: &Inside) -> Option<String> {
+    let waited = Duration::from_nanos(nanos);
+    let often = !waited.is_zero() && waited * 5 >= inside.span;
+    often.then(|| format!("for {} in {}", span(waited), span(inside.span)))
 }
 
 /// What a CPU quota did, where it was more than now and then between the readings.
@@ -214,8 +246,9 @@ pub(super) fn beside(facts: &Facts) -> Vec<String> {
     if let Some(inside) = facts.inside
         && overloaded(facts).is_none()
     {
-        words.extend(quota(inside));
+        words.extend(quota(inside).or_else(|| crowded(inside)));
     }
+    words.extend(facts.inside.and_then(thrashing));
     let Some(past) = facts.past else { return words };
     if let Some(last) = past.last_success {
         let last = span(last);

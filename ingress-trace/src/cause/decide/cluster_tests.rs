@@ -12,7 +12,7 @@ use crate::cause::reading::errno;
 use crate::cluster::index::example::{at, condition, not_ready, ready, shop, slice, terminating};
 use crate::cluster::object::{Condition, State as Run};
 use crate::event::example::{MS, second};
-use crate::limits::{ProcessUsage, Queue, Throttling, Usage};
+use crate::limits::{Pressure, ProcessUsage, Queue, Throttling, Usage};
 
 fn is(world: &World, cause: Cause, confidence: Confidence) {
     let verdict = world.decide();
@@ -375,6 +375,15 @@ fn a_backend_that_is_held_back_or_out_of_descriptors_is_overloaded() {
     );
     // Now and then is everyday life.
     is(&late().inside(throttled(200)), C::BackendTimeout, High);
+    let starved = |millis: u64| Inside {
+        pressure: Some(Pressure {
+            cpu: millis * MS,
+            memory: 0,
+        }),
+        ..calm()
+    };
+    is(&late().inside(starved(1_500)), C::BackendOverloaded, Medium);
+    is(&late().inside(starved(200)), C::BackendTimeout, High);
     let full = Inside {
         descriptors: Some(ProcessUsage {
             pid: 9,

@@ -17,7 +17,7 @@ use crate::cluster::index::example::{at, condition, not_ready, ready, slice, ter
 use crate::event::example::{MS, up as event};
 use crate::event::{Event, Flags, Kind, Strange};
 use crate::flow::Ending;
-use crate::limits::{Limits, Memory, ProcessUsage, Queue, Throttling, Usage};
+use crate::limits::{Limits, Memory, Pressure, ProcessUsage, Queue, Throttling, Usage};
 
 /// What is left to chance in a world.
 #[derive(Clone, Copy, Debug)]
@@ -241,8 +241,15 @@ fn overloaded(dice: Dice) -> World {
             });
             one_of(UNANSWERED, dice)
         }
-        1 => {
+        1 if dice.outcome.is_multiple_of(2) => {
             inside.throttling = Some(throttled(1_900));
+            late()
+        }
+        1 => {
+            inside.pressure = Some(Pressure {
+                cpu: 1_900 * MS,
+                memory: 0,
+            });
             late()
         }
         _ => {
