@@ -19,6 +19,9 @@ use crate::{response, wait};
 /// How long a verdict may take from the failure on.
 pub const VERDICT: Duration = Duration::from_secs(10);
 
+/// How long it may take to be ready: in a guest its programs are verified by an emulated processor.
+const READY: Duration = Duration::from_mins(1);
+
 /// A finding as the contract's JSON.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding(pub Value);
@@ -133,7 +136,7 @@ impl Agent {
     }
 
     fn ready(&mut self) -> Result<()> {
-        wait::until("the agent ready", Duration::from_secs(20), || {
+        wait::until("the agent ready", READY, || {
             if let Ok(Some(status)) = self.process.child().try_wait() {
                 return Some(Err(anyhow::anyhow!(
                     "failed to keep the agent running: {status}"

@@ -1,18 +1,19 @@
-//! Other kernels: a Debian kernel series in, the console's lines of a guest that ran the agent on
-//! it out. Downloads into the cache folder, installs nothing, and no guest outlives its test.
+//! Other kernels: a Debian kernel series and a scene in, the console's lines of a guest that played it
+//! out. Downloads into the cache folder, installs nothing, and no guest outlives its test.
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::agent::{self, Finding};
 use crate::process::{Process, sibling};
-use crate::{agent, tools};
+use crate::scratch::Scratch;
+use crate::tools;
 
 /// Longest a guest may take: it is emulated, and its verifier with it.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -35,8 +36,60 @@ const MACHINE: [&str; 13] = [
 /// The guest ends on a panic instead of waiting; nothing but our lines on its console.
 const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=1 panic=-1";
 
+/// What happens in a guest.
+pub struct Scene<'a> {
+    /// What `guest/init` goes on with once loopback, mounts and its functions are there.
+    pub script: &'a str,
+    /// What nginx has beside `guest/nginx.conf`; the script may write it itself.
+    pub routes: &'a str,
+    /// Programs of this crate that it has beside the agent.
+    pub programs: &'a [&'a str],
+}
+
+/// What a guest has written to its console, line by line.
+pub struct Console(Vec<String>);
+
+impl Console {
+    /// What follows this prefix, of the lines that have it.
+    pub fn after(&self, prefix: &str) -> Vec<&str> {
+        let lines = self.0.iter();
+        lines.filter_map(|line| line.strip_prefix(prefix)).collect()
+    }
+
+    /// The findings in lines with this prefix.
+    pub fn findings(&self, prefix: &str) -> Result<Vec<Finding>> {
+        let lines = self.after(prefix).into_iter();
+        lines
+            .map(|line| Ok(Finding(serde_json::from_str(line)?)))
+            .collect::<Result<_>>()
+            .with_context(|| self.text())
+    }
+
+    /// All of it.
+    pub fn text(&self) -> String {
+        self.0.join("\n")
+    }
+}
+
+/// Plays the scene on a kernel of this series, to its end; `None` if apt has no such package.
+pub fn play(series: &str, scene: &Scene<'_>) -> Result<Option<Console>> {
+    let Some(kernel) = kernel(series)? else {
+        eprintln!("SKIPPED: apt has no package linux-image-{series}.*-cloud-amd64");
+        return Ok(None);
+    };
+    let console = boot(&kernel, scene)?;
+    ensure!(console.after("end") == [""], "{}", console.text());
+    let release = console.after(&format!("kernel {series}."));
+    ensure!(
+        release.len() == 1,
+        "this is not {series}: {}",
+        console.text()
+    );
+    Ok(Some(console))
+}
+
 /// Newest kernel image of a series (`6.1`), downloaded once; `None` if apt has no such package.
-pub fn kernel(series: &str) -> Result<Option<PathBuf>> {
+fn kernel(series: &str) -> Result<Option<PathBuf>> {
     let folder = tools::cache::folder()
         .context("failed to find the cache folder: HOME is not set")?
         .join("kernels");
@@ -94,8 +147,8 @@ fn fetch(folder: &Path, package: &str) -> Result<()> {
     let scratch = Scratch::new()?;
     run(Command::new("apt-get")
         .args(["-qq", "-o", "APT::Sandbox::User=root", "download", package])
-        .current_dir(&scratch.0))?;
-    let entries = fs::read_dir(&scratch.0).context("failed to list the download")?;
+        .current_dir(scratch.path()))?;
+    let entries = fs::read_dir(scratch.path()).context("failed to list the download")?;
     let archive = entries
         .flatten()
         .next()
@@ -103,8 +156,8 @@ fn fetch(folder: &Path, package: &str) -> Result<()> {
     run(Command::new("dpkg-deb")
         .arg("-x")
         .arg(archive.path())
-        .arg(&scratch.0))?;
-    let boot = fs::read_dir(scratch.0.join("boot")).context("failed to list the package")?;
+        .arg(scratch.path()))?;
+    let boot = fs::read_dir(scratch.path().join("boot")).context("failed to list the package")?;
     for entry in boot.flatten() {
         let name = entry.file_name();
         if name.to_string_lossy().starts_with("vmlinuz-") {
@@ -117,10 +170,10 @@ fn fetch(folder: &Path, package: &str) -> Result<()> {
     Ok(())
 }
 
-/// Boots this kernel with the agent, nginx and the backends; what its console said, line by line.
-pub fn boot(kernel: &Path) -> Result<Vec<String>> {
+/// Boots this kernel with the agent, nginx and what the scene needs.
+fn boot(kernel: &Path, scene: &Scene<'_>) -> Result<Console> {
     let scratch = Scratch::new()?;
-    let initramfs = initramfs(&scratch.0)?;
+    let initramfs = initramfs(scratch.path(), scene)?;
     let mut command = Command::new("qemu-system-x86_64");
     command
         .args(MACHINE)
@@ -145,32 +198,32 @@ pub fn boot(kernel: &Path) -> Result<Vec<String>> {
     });
     let ended = guest.wait(LIMIT);
     drop(guest);
-    let lines: Vec<String> = reader
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    let status = ended.with_context(|| lines.join("\n"))?;
+    let lines = reader.join();
+    let console = Console(lines.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+    let status = ended.with_context(|| console.text())?;
     ensure!(
         status.success(),
         "failed to run the guest: {status}:\n{}",
-        lines.join("\n")
+        console.text()
     );
-    Ok(lines)
+    Ok(console)
 }
 
-/// Everything that the guest has: a few programs, the libraries they name, and two texts.
-fn initramfs(scratch: &Path) -> Result<PathBuf> {
+/// Everything that the guest has: a few programs, the libraries they name, and some texts.
+fn initramfs(scratch: &Path, scene: &Scene<'_>) -> Result<PathBuf> {
     let root = scratch.join("root");
     for folder in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
         fs::create_dir_all(root.join(folder)).context("failed to create the guest's folders")?;
     }
     let tool = |name| tools::executable(name).with_context(|| format!("failed to find {name}"));
-    let programs = [
+    let mut programs = vec![
         ("busybox", tool("busybox")?),
         ("nginx", tool("nginx")?),
         ("ingress-trace", agent::program()?),
-        ("backend", sibling("backend")?),
-        ("get", sibling("get")?),
     ];
+    for name in scene.programs {
+        programs.push((*name, sibling(name)?));
+    }
     for (name, program) in &programs {
         copy(program, &root.join("bin").join(name))?;
         for library in libraries(program)? {
@@ -184,6 +237,8 @@ fn initramfs(scratch: &Path) -> Result<PathBuf> {
         ("etc/passwd", "root:x:0:0::/:/bin/sh\n"),
         ("etc/group", "root:x:0:\n"),
         ("etc/nginx.conf", include_str!("../guest/nginx.conf")),
+        ("etc/routes.conf", scene.routes),
+        ("scene", scene.script),
         ("init", include_str!("../guest/init")),
     ];
     for (path, text) in texts {
@@ -243,25 +298,4 @@ fn run(command: &mut Command) -> Result<()> {
         .with_context(|| format!("failed to start {command:?}"))?;
     ensure!(status.success(), "failed to run {command:?}: {status}");
     Ok(())
-}
-
-/// A folder that is removed on drop.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ingress-trace-guest-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir_all(&folder).context("failed to create a scratch folder")?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is in the temporary folder.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

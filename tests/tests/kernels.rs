@@ -1,11 +1,17 @@
 //! The agent on other kernels than this one: the same failures, the same findings. Each guest has
-//! its own nginx, backends and pod-like cgroup, on loopback; see `guest/init`.
+//! its own nginx, backends and pod-like cgroup, on loopback; see `guest/kernels`.
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tests::agent::Finding;
 use tests::expect::Differences;
-use tests::guest;
+use tests::guest::{self, Console, Scene};
 use tests::metrics::Page;
+
+const SCENE: Scene<'_> = Scene {
+    script: include_str!("../guest/kernels"),
+    routes: include_str!("../guest/kernels.conf"),
+    programs: &["backend", "get"],
+};
 
 /// The path at the proxy, the port of the endpoint that fails, the client's status and the facts.
 fn rows() -> Vec<(&'static str, u16, u16, Value)> {
@@ -56,17 +62,9 @@ fn rows() -> Vec<(&'static str, u16, u16, Value)> {
     ]
 }
 
-/// What follows this prefix, of the lines that have it.
-fn after<'a>(console: &'a [String], prefix: &str) -> Vec<&'a str> {
-    console
-        .iter()
-        .filter_map(|line| line.strip_prefix(prefix))
-        .collect()
-}
-
 /// Connections and requests of the healthy backend, at the moment of this name.
-fn healthy(console: &[String], moment: &str) -> Result<(u64, u64)> {
-    let counts = after(console, &format!("{moment} seen "));
+fn healthy(console: &Console, moment: &str) -> Result<(u64, u64)> {
+    let counts = console.after(&format!("{moment} seen "));
     let counts = counts
         .first()
         .with_context(|| format!("no counts {moment}"))?;
@@ -80,12 +78,9 @@ fn healthy(console: &[String], moment: &str) -> Result<(u64, u64)> {
 }
 
 /// One run of the agent in the guest: what it found and counted.
-fn compare(console: &[String], run: &str, differences: &mut Differences) -> Result<()> {
-    let findings = after(console, &format!("{run} finding ")).into_iter();
-    let findings: Vec<Finding> = findings
-        .map(|line| Ok(Finding(serde_json::from_str(line)?)))
-        .collect::<Result<_>>()?;
-    let clients = after(console, &format!("{run} client "));
+fn compare(console: &Console, run: &str, differences: &mut Differences) -> Result<()> {
+    let findings = console.findings(&format!("{run} finding "))?;
+    let clients = console.after(&format!("{run} client "));
     let rows = rows();
     for (path, port, status, facts) in &rows {
         let client = format!("/{path}/{run} {status}");
@@ -101,15 +96,15 @@ fn compare(console: &[String], run: &str, differences: &mut Differences) -> Resu
     differences.check(findings.len() == rows.len(), || {
         format!("{run}: {} findings, not {}", findings.len(), rows.len())
     });
-    differences.check(after(console, &format!("{run} exit ")) == ["0"], || {
+    differences.check(console.after(&format!("{run} exit ")) == ["0"], || {
         format!("{run}: the agent did not end well")
     });
     count(console, run, differences);
     Ok(())
 }
 
-fn count(console: &[String], run: &str, differences: &mut Differences) {
-    let page = Page::parse(&after(console, &format!("{run} metric ")).join("\n"));
+fn count(console: &Console, run: &str, differences: &mut Differences) {
+    let page = Page::parse(&console.after(&format!("{run} metric ")).join("\n"));
     let mut expect = |name: &str, labels: &[(&str, &str)], expected: u64| {
         let got = page.count(&format!("ingress_trace_{name}"), labels);
         differences.check(got == expected, || {
@@ -126,16 +121,11 @@ fn count(console: &[String], run: &str, differences: &mut Differences) {
 }
 
 fn on(series: &str) -> Result<()> {
-    let Some(kernel) = guest::kernel(series)? else {
-        eprintln!("SKIPPED: apt has no package linux-image-{series}.*-cloud-amd64");
+    let Some(console) = guest::play(series, &SCENE)? else {
         return Ok(());
     };
-    let console = guest::boot(&kernel)?;
-    let text = console.join("\n");
-    assert!(console.iter().any(|line| line == "end"), "{text}");
+    let text = console.text();
     let mut differences = Differences::default();
-    let release = after(&console, &format!("kernel {series}."));
-    differences.check(release.len() == 1, || format!("this is not {series}"));
     // One pooled connection, opened before the first agent, that each agent has to adopt.
     for (moment, seen) in [("before", (1, 1)), ("named", (1, 4)), ("found", (1, 7))] {
         let got = healthy(&console, moment).with_context(|| text.clone())?;
