@@ -43,10 +43,13 @@ pub enum Leave {
 
 /// A TCP connection from the client host, with [`PATIENCE`].
 pub fn connect(bed: &Bed, to: SocketAddr) -> Result<TcpStream> {
-    let stream = bed.inside(Host::Client, || {
-        TcpStream::connect_timeout(&to, PATIENCE)
-            .with_context(|| format!("failed to connect to {to}"))
-    })?;
+    bed.inside(Host::Client, || connect_here(to))
+}
+
+/// The same from this thread's own network.
+fn connect_here(to: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)
+        .with_context(|| format!("failed to connect to {to}"))?;
     stream.set_nodelay(true).context("failed to set nodelay")?;
     stream
         .set_read_timeout(Some(PATIENCE))
@@ -67,9 +70,17 @@ pub struct Connection<S = TcpStream> {
 impl Connection {
     /// Connects from the client host.
     pub fn open(bed: &Bed, to: SocketAddr) -> Result<Self> {
-        let stream = connect(bed, to)?;
+        connect(bed, to).map(Self::on)
+    }
+
+    /// Connects from this thread's own network.
+    pub fn here(to: SocketAddr) -> Result<Self> {
+        connect_here(to).map(Self::on)
+    }
+
+    fn on(stream: TcpStream) -> Self {
         let socket = stream.as_raw_fd();
-        Ok(Self::over(stream, socket))
+        Self::over(stream, socket)
     }
 }
 

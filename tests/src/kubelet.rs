@@ -129,6 +129,12 @@ impl Layout {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::SYSTEMD, Self::CGROUPFS, Self::KIND];
 
+    /// The cgroup of a container, below a hierarchy's root.
+    pub fn path(self, uid: &str, id: &str) -> PathBuf {
+        let container = self.runtime.container(id, self.systemd());
+        self.pod(uid).join(container)
+    }
+
     fn systemd(self) -> bool {
         self.top.strip_suffix(".slice").is_some()
     }

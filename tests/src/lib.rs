@@ -14,6 +14,7 @@ pub mod backends;
 pub mod bed;
 pub mod cgroup;
 pub mod client;
+pub mod container;
 pub mod edge;
 pub mod expect;
 pub mod fake_api;

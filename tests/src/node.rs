@@ -1,10 +1,7 @@
 //! A node: an ingress, backend pods as a kubelet runs them, each in a cgroup of its uid in all
 //! hierarchies, and the real cluster that tells of them. For tests of causes.
-use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Command, Stdio};
+use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,11 +13,12 @@ use crate::agent::{Agent, Finding};
 use crate::apiserver::{Access, ApiServer};
 use crate::bed::{Bed, Host};
 use crate::client;
+use crate::container::{self, Container};
 use crate::edge::Edge;
 use crate::planes::{Plane, own};
-use crate::process::{Process, sibling};
+use crate::process::Process;
 use crate::response::Answer;
-use crate::{cgroup, netns, objects};
+use crate::{netns, objects};
 
 /// What an agent with an ingress pod follows: pods, slices, services, ingresses, nodes.
 const FOLLOWED: f64 = 5.0;
@@ -194,8 +192,7 @@ pub struct Pod<'a> {
     address: IpAddr,
     port: u16,
     owner: Option<Value>,
-    /// Its container's cgroup, below the mount of any hierarchy.
-    path: PathBuf,
+    container: Container,
     running: Mutex<Option<Process>>,
 }
 
@@ -207,28 +204,21 @@ impl<'a> Pod<'a> {
         port: u16,
         owner: Option<Value>,
     ) -> Result<Self> {
-        let mut pod = Self {
+        let object = object(node, name, address, port, owner.as_ref());
+        node.server.apply(&object)?;
+        let known = node.server.object("pods", &node.namespace, name)?;
+        let known = known.context("the pod is gone")?;
+        let uid = known["metadata"]["uid"].as_str().context("it has no uid")?;
+        let tag = node.bed.root().file_name().context("the bed has a name")?;
+        Ok(Self {
             node,
             name: name.to_owned(),
             address,
             port,
             owner,
-            path: PathBuf::new(),
+            container: Container::new(Path::new(tag), uid, name)?,
             running: Mutex::default(),
-        };
-        node.server.apply(&pod.object())?;
-        let known = node.server.object("pods", &node.namespace, name)?;
-        let known = known.context("the pod is gone")?;
-        let uid = known["metadata"]["uid"].as_str().context("it has no uid")?;
-        let low = uid.replace('-', "_");
-        let path = format!(
-            "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{low}.slice/\
-             cri-containerd-{name}.scope"
-        );
-        let tag = node.bed.root().file_name().context("the bed has a name")?;
-        pod.path = Path::new(tag).join(path);
-        cgroup::create(&pod.folder()?)?;
-        Ok(pod)
+        })
     }
 
     /// Its name.
@@ -241,50 +231,18 @@ impl<'a> Pod<'a> {
         self.address
     }
 
-    fn folder(&self) -> Result<PathBuf> {
-        Ok(cgroup::mount()?.join(&self.path))
-    }
-
-    /// The folder in which this controller's files are: v1's hierarchy, else v2's.
-    fn controls(&self, controller: &str) -> Result<PathBuf> {
-        let Some(mount) = cgroup::old(controller) else {
-            cgroup::enable(&cgroup::mount()?, &self.path, controller)?;
-            return self.folder();
-        };
-        let folder = mount.join(&self.path);
-        cgroup::create(&folder)?;
-        Ok(folder)
-    }
-
     /// Starts the application (`app`) in it with its port and these arguments; returns once it
     /// listens.
     pub fn run(&self, arguments: &[&str]) -> Result<()> {
-        let mut app = vec![sibling("app")?.display().to_string()];
         // Its own address only: its sibling has the same port.
-        app.push(SocketAddr::new(self.address, self.port).to_string());
-        app.extend(arguments.iter().map(ToString::to_string));
-        let out = self.start(&app)?;
-        let mut line = String::new();
-        BufReader::new(out).read_line(&mut line)?;
-        ensure!(line == "listening\n", "failed to run the application");
-        Ok(())
-    }
-
-    fn start(&self, program: &[String]) -> Result<ChildStdout> {
-        // Into v1's hierarchies by itself: a process that is moved later leaves its memory behind.
-        const ENTER: &str = "echo $$ > $1; echo $$ > $2; shift 2; exec \"$@\"";
-        let mut command = Command::new("sh");
-        command.args(["-eu", "-c", ENTER, "sh"]);
-        for controller in ["cpu", "memory"] {
-            command.arg(self.controls(controller)?.join("cgroup.procs"));
-        }
-        command.args(program);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        self.node.bed.settle(Host::Backend, self.folder()?);
-        let mut process = self.node.bed.start(Host::Backend, &mut command)?;
-        let out = process.child().stdout.take().context("no stdout")?;
+        let at = SocketAddr::new(self.address, self.port);
+        let mut app = self.container.app(at, arguments)?;
+        let bed = &self.node.bed;
+        bed.settle(Host::Backend, self.container.folder()?);
+        let mut process = bed.start(Host::Backend, &mut app)?;
+        container::listening(&mut process)?;
         *self.running() = Some(process);
-        Ok(out)
+        Ok(())
     }
 
     /// Process id of the application.
@@ -310,29 +268,9 @@ impl<'a> Pod<'a> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives it so much CPU time in each 100 ms.
-    pub fn quota(&self, ms: u32) -> Result<()> {
-        let (micros, folder) = (u64::from(ms) * 1000, self.controls("cpu")?);
-        if cgroup::old("cpu").is_some() {
-            write(&folder, "cpu.cfs_period_us", "100000")?;
-            return write(&folder, "cpu.cfs_quota_us", &micros.to_string());
-        }
-        write(&folder, "cpu.max", &format!("{micros} 100000"))
-    }
-
-    /// Gives it so much memory.
-    pub fn memory(&self, megabytes: u32) -> Result<()> {
-        let (bytes, folder) = (u64::from(megabytes) << 20, self.controls("memory")?);
-        let file = match cgroup::old("memory") {
-            Some(_) => "memory.limit_in_bytes",
-            None => "memory.max",
-        };
-        write(&folder, file, &bytes.to_string())
-    }
-
-    /// Freezes it, or lets it go on.
-    pub fn freeze(&self, frozen: bool) -> Result<()> {
-        cgroup::freeze(&self.folder()?, frozen)
+    /// What it runs in, to limit it.
+    pub fn container(&self) -> &Container {
+        &self.container
     }
 
     /// Says that its container has ended in this way, as a kubelet does; see [`objects::ended`].
@@ -348,39 +286,27 @@ impl<'a> Pod<'a> {
     fn tell_end(&self, status: impl FnOnce(&str) -> Value) -> Result<()> {
         let mut pod = self.object();
         let now = jiff::Timestamp::now().to_string();
-        set_ready(&mut pod, false, &now);
-        pod["status"]["containerStatuses"] = json!([status(&now)]);
+        objects::set_ended(&mut pod, &status(&now), &now);
         self.node.server.apply(&pod)
     }
 
     /// Says that it is ready, or not.
     pub fn tell_ready(&self, ready: bool) -> Result<()> {
         let mut pod = self.object();
-        set_ready(&mut pod, ready, &jiff::Timestamp::now().to_string());
+        objects::set_ready_at(&mut pod, ready, &jiff::Timestamp::now().to_string());
         self.node.server.apply(&pod)
     }
 
     fn object(&self) -> Value {
-        let Node {
-            namespace, name, ..
-        } = self.node;
-        let mut pod = objects::pod(namespace, &self.name, name, &[self.address()], &[self.port]);
-        if let Some(owner) = &self.owner {
-            pod["metadata"]["ownerReferences"] = owner.clone();
-        }
-        pod
+        let owner = self.owner.as_ref();
+        object(self.node, &self.name, self.address, self.port, owner)
     }
 }
 
-fn set_ready(pod: &mut Value, ready: bool, at: &str) {
-    objects::set_ready(pod, ready);
-    let conditions = pod["status"]["conditions"].as_array_mut();
-    for condition in conditions.into_iter().flatten() {
-        condition["lastTransitionTime"] = json!(at);
+fn object(node: &Node, name: &str, address: IpAddr, port: u16, owner: Option<&Value>) -> Value {
+    let mut pod = objects::pod(&node.namespace, name, &node.name, &[address], &[port]);
+    if let Some(owner) = owner {
+        pod["metadata"]["ownerReferences"] = owner.clone();
     }
-}
-
-fn write(folder: &Path, file: &str, value: &str) -> Result<()> {
-    let path = folder.join(file);
-    fs::write(&path, value).with_context(|| format!("failed to write {}", path.display()))
+    pod
 }

@@ -89,6 +89,22 @@ pub fn set_ready(pod: &mut Value, ready: bool) {
     pod["status"]["containerStatuses"][0]["ready"] = json!(ready);
 }
 
+/// The same, as of this time.
+pub fn set_ready_at(pod: &mut Value, ready: bool, at: &str) {
+    set_ready(pod, ready);
+    let conditions = pod["status"]["conditions"].as_array_mut();
+    for condition in conditions.into_iter().flatten() {
+        condition["lastTransitionTime"] = json!(at);
+    }
+}
+
+/// Changes a pod's only container to one that has ended, and is not ready for that, at this time; see
+/// [`ended`] and [`stopped`].
+pub fn set_ended(pod: &mut Value, status: &Value, at: &str) {
+    set_ready_at(pod, false, at);
+    pod["status"]["containerStatuses"] = json!([status]);
+}
+
 /// A port of a Service: its name, its number, and the pods' port by number or name.
 pub type Port<'a> = (&'a str, u16, Value);
 

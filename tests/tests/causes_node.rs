@@ -127,7 +127,7 @@ fn a_backend_that_its_cpu_quota_holds_back_is_overloaded() -> Result<()> {
     with_cart("quota", PORT, |node, pod, agent| {
         pod.run(&[])?;
         works(node, 3)?;
-        pod.quota(2)?;
+        pod.container().quota(2)?;
         let (path, words) = ("/cart/slow?ms=200", ["CPU quota of pod cart-0"]);
         node.ask(path, 504)?;
         let finding = node.told(agent, "/cart/slow")?;
@@ -153,7 +153,7 @@ fn a_frozen_backend_is_late_and_said_to_be_frozen() -> Result<()> {
     with_cart("frozen", PORT, |node, pod, agent| {
         pod.run(&[])?;
         works(node, 1)?;
-        pod.freeze(true)?;
+        pod.container().freeze(true)?;
         let result = fails(
             node,
             agent,
@@ -162,7 +162,7 @@ fn a_frozen_backend_is_late_and_said_to_be_frozen() -> Result<()> {
             "backend_timeout",
             &["is frozen"],
         );
-        pod.freeze(false)?;
+        pod.container().freeze(false)?;
         result
     })
 }
@@ -170,7 +170,7 @@ fn a_frozen_backend_is_late_and_said_to_be_frozen() -> Result<()> {
 #[test]
 fn a_process_that_its_memory_limit_killed_is_seen_without_a_word_of_the_api() -> Result<()> {
     with_cart("oom", PORT, |node, pod, agent| {
-        pod.memory(48)?;
+        pod.container().memory(48)?;
         pod.run(&[])?;
         works(node, 3)?;
         node.ask("/cart/eat?mb=200", 502)?;
@@ -185,7 +185,7 @@ fn a_process_that_its_memory_limit_killed_is_seen_without_a_word_of_the_api() ->
 #[test]
 fn a_container_that_the_api_tells_to_be_killed_for_memory_is_named() -> Result<()> {
     with_cart("told", PORT, |node, pod, agent| {
-        pod.memory(48)?;
+        pod.container().memory(48)?;
         pod.run(&[])?;
         node.ask("/cart/eat?mb=200", 502)?;
         pod.ended()?;

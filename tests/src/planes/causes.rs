@@ -385,7 +385,7 @@ pub fn pods<'a>(node: &'a Node, cases: &[Case]) -> Result<Vec<Pod<'a>>> {
         let name = format!("{}-0", case.word);
         let pod = node.member(&name, node.addresses[number], PORT)?;
         if case.cause == "backend_oom_killed" {
-            pod.memory(48)?;
+            pod.container().memory(48)?;
         }
         if let Some(arguments) = case.runs {
             let arguments: Vec<&str> = arguments
