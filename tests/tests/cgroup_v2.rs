@@ -1,0 +1,137 @@
+//! A node that has cgroup v2 and nothing else, in a guest: what its real files say of a pod that its CPU
+//! quota holds back, that gets no CPU, or that its memory limit killed, and of an ingress pod that is held
+//! back itself; see `guest_node`.
+use anyhow::Result;
+use serde_json::{Value, json};
+use tests::agent::Finding;
+use tests::expect::Differences;
+use tests::guest::{self, Console, Scene};
+use tests::metrics::Page;
+
+const SCENE: Scene<'_> = Scene {
+    script: include_str!("../guest/node"),
+    routes: "",
+    programs: &["guest_node", "app"],
+};
+
+/// A request that fails.
+struct Row {
+    path: &'static str,
+    status: u16,
+    facts: Value,
+    /// In its evidence.
+    words: &'static [&'static str],
+    /// Not in it.
+    never: &'static [&'static str],
+}
+
+/// What the finding says of a backend.
+fn backend(word: &str, last: u8, cause: &str, outcome: &str) -> Value {
+    json!({"cause": cause, "outcome": outcome, "backend": {"namespace": "shop", "service": word,
+        "pod": format!("{word}-0"), "address": format!("10.77.0.{last}"), "port": 8000}})
+}
+
+fn rows() -> [Row; 6] {
+    [
+        Row {
+            path: "/quota/late",
+            status: 504,
+            facts: backend("quota", 11, "backend_overloaded", "response_timeout"),
+            words: &["the CPU quota of pod quota-0 held it back in "],
+            never: &["memory"],
+        },
+        Row {
+            path: "/slow/late",
+            status: 504,
+            facts: backend("slow", 12, "backend_timeout", "response_timeout"),
+            words: &["no response byte"],
+            never: &["quota", "memory", "no CPU"],
+        },
+        Row {
+            path: "/starved/late",
+            status: 504,
+            facts: backend("starved", 15, "backend_overloaded", "response_timeout"),
+            words: &["pod starved-0 got no CPU: all of it waited for "],
+            never: &["quota", "memory"],
+        },
+        Row {
+            path: "/killed/eat",
+            status: 502,
+            facts: backend("killed", 13, "backend_oom_killed", "closed_early"),
+            words: &["1 processes of pod killed-0 were killed for want of memory"],
+            never: &["quota", "OOMKilled"],
+        },
+        Row {
+            path: "/told/eat",
+            status: 502,
+            facts: backend("told", 14, "backend_oom_killed", "closed_early"),
+            words: &["container main of pod told-0 ended with OOMKilled (137)"],
+            never: &["quota"],
+        },
+        Row {
+            path: "/shed/second",
+            status: 503,
+            facts: json!({"cause": "ingress_overloaded", "outcome": "no_upstream"}),
+            words: &["the controller's CPU quota (/sys/fs/cgroup/kubepods.slice/"],
+            never: &["memory"],
+        },
+    ]
+}
+
+impl Row {
+    fn compare(&self, findings: &[Finding], differences: &mut Differences) {
+        let mut facts = self.facts.clone();
+        facts["status"] = json!(self.status);
+        facts["client_visible"] = json!("yes");
+        facts["controller"] = json!("nginx");
+        facts["ingress"] = json!({"namespace": "edge", "pod": "web-0", "node": "node-1"});
+        let fits = |finding: &Finding| finding.path() == self.path;
+        differences.only(self.path, findings, fits, &facts);
+        let evidence = findings.iter().filter(|finding| fits(finding));
+        let evidence: String = evidence.map(|one| one.0["evidence"].to_string()).collect();
+        for (words, wanted) in [(self.words, true), (self.never, false)] {
+            for word in words {
+                differences.check(evidence.contains(word) == wanted, || {
+                    format!("{}: {word:?} in it is not {wanted}: {evidence}", self.path)
+                });
+            }
+        }
+    }
+}
+
+fn compare(console: &Console) -> Result<Differences> {
+    let mut differences = Differences::default();
+    let (findings, clients) = (console.findings("finding ")?, console.after("client "));
+    let rows = rows();
+    for row in &rows {
+        let client = format!("{} {}", row.path, row.status);
+        differences.check(clients.contains(&client.as_str()), || {
+            format!("the client did not see {client}: {clients:?}")
+        });
+        row.compare(&findings, &mut differences);
+    }
+    differences.check(findings.len() == rows.len(), || {
+        format!("{} findings, not {}", findings.len(), rows.len())
+    });
+    let page = Page::parse(&console.after("metric ").join("\n"));
+    let lost = page.count("ingress_trace_events_lost_total", &[]);
+    differences.check(lost == 0, || format!("{lost} events were lost"));
+    Ok(differences)
+}
+
+fn on(series: &str) -> Result<()> {
+    if let Some(console) = guest::play(series, &SCENE)? {
+        compare(&console)?.finish(&console.text());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_6_12_node_of_cgroup_v2_only_tells_quotas_and_kills() -> Result<()> {
+    on("6.12")
+}
+
+#[test]
+fn a_6_1_node_of_cgroup_v2_only_tells_quotas_and_kills() -> Result<()> {
+    on("6.1")
+}
