@@ -102,7 +102,7 @@ fn that_nothing_was_counted_is_told_only_where_the_failure_lies_between() {
     assert_eq!(all(said(true)), nothing);
     let path = format!("cgroup/{}/cpu.pressure", folder.display());
     tree.write(&path, &PRESSURE.replace("total=700", "total=900"));
-    let later = Look::take(&target, &tree.roots());
+    let later = Look::take(&target, &tree.roots(), false);
     let said = inside(&at(8080), &[&later], since(&look.counters, false)).expect("a look");
     let waited = Pressure {
         cpu: 200_000,
