@@ -195,6 +195,15 @@ impl Agent {
         Ok(Page::parse(&text))
     }
 
+    /// Waits until it knows the cluster: all that an agent beside an ingress pod follows, current.
+    pub fn knows_the_cluster(&self) -> Result<()> {
+        // Pods, slices, services, nodes, classes, and three kinds of routes: those that the API does
+        // not have are known to be absent.
+        const FOLLOWED: u64 = 8;
+        let synced = |page: &Page| page.count("ingress_trace_kube_synced", &[]) == FOLLOWED;
+        self.metric("the cluster known", synced).map(drop)
+    }
+
     /// Waits until a metric fits.
     pub fn metric(&self, what: &str, fits: impl Fn(&Page) -> bool) -> Result<Page> {
         wait::until(what, VERDICT, || self.metrics().ok().filter(&fits)).with_context(|| {

@@ -20,8 +20,6 @@ use crate::process::Process;
 use crate::response::Answer;
 use crate::{netns, objects};
 
-/// What an agent with an ingress pod follows: pods, slices, services, ingresses, nodes.
-const FOLLOWED: f64 = 5.0;
 /// Where the ingress listens.
 pub const INGRESS: u16 = own::PORT;
 
@@ -106,9 +104,7 @@ impl Node {
         arguments.extend(["--controller", self.plane.word(), "--cgroup", &cgroup]);
         arguments.extend(more);
         let agent = Agent::start_with(self.bed.folder(), &arguments)?;
-        agent.metric("the cluster known", |page| {
-            page.sum("ingress_trace_kube_synced", &[]) >= FOLLOWED
-        })?;
+        agent.knows_the_cluster()?;
         Ok(agent)
     }
 

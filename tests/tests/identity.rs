@@ -24,9 +24,6 @@ const NODE: &str = "n1";
 const SYNCED: &str = "ingress_trace_kube_synced";
 const FAILURES: &str = "ingress_trace_upstream_failures_total";
 const EXCHANGES: &str = "ingress_trace_upstream_exchanges_total";
-/// What an agent with an ingress pod follows: pods, slices, services, ingresses, their
-/// classes, nodes.
-const FOLLOWED: f64 = 6.0;
 
 /// An ingress, its backends, and the cluster that they are in.
 struct World {
@@ -72,9 +69,7 @@ impl World {
                 &cgroup,
             ],
         )?;
-        agent.metric("the cluster known", |page| {
-            page.sum(SYNCED, &[]) >= FOLLOWED
-        })?;
+        agent.knows_the_cluster()?;
         Ok(agent)
     }
 
@@ -225,13 +220,14 @@ fn findings_go_on_without_the_api_and_say_how_old_its_word_is() -> Result<()> {
     world.pod("cart", "cart-0")?;
     let agent = world.agent()?;
     server.stop();
-    agent.metric("the API missed", |page| page.sum(SYNCED, &[]) < FOLLOWED)?;
+    let slices = [("resource", "endpointslices")];
+    agent.metric("the API missed", |page| page.count(SYNCED, &slices) == 0)?;
     world.ask("/refused/away", 502)?;
     let away = told(&agent, "/refused/away")?;
     assert_eq!(names(&away), ["default", "cart", "cart-0"]);
     says(&away, "old");
     server.resume()?;
-    agent.metric("the API back", |page| page.sum(SYNCED, &[]) >= FOLLOWED)?;
+    agent.knows_the_cluster()?;
     world.ask("/refused/back", 502)?;
     let back = told(&agent, "/refused/back")?;
     assert!(!back.0["evidence"].to_string().contains(" old"), "{back:?}");

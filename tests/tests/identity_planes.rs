@@ -15,9 +15,6 @@ use tests::objects;
 use tests::planes::{Listener, Plane, Proxy};
 
 const NODE: &str = "n1";
-const SYNCED: &str = "ingress_trace_kube_synced";
-/// Pods, slices, services, ingresses, their classes, nodes, both kinds of routes.
-const FOLLOWED: f64 = 8.0;
 
 /// How the pod of a data plane is made, and what it serves.
 struct Packaging {
@@ -108,9 +105,7 @@ impl World {
         let config = access.kubeconfig.display().to_string();
         let follow = ["--kubeconfig", &config, "--node", NODE];
         let agent = Agent::start_with(bed.folder(), &follow)?;
-        agent.metric("the cluster known", |page| {
-            page.sum(SYNCED, &[]) >= FOLLOWED
-        })?;
+        agent.knows_the_cluster()?;
         agent.metric("the pod watched", |page| {
             page.count("ingress_trace_ingress_pods", &[]) == 1
         })?;

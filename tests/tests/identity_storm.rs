@@ -224,9 +224,7 @@ fn follow(bed: &Bed, api: &FakeApi) -> Result<Agent> {
     let target = ["--controller", "nginx", "--cgroup", &cgroup];
     let kube = ["--node", NODE, "--kubeconfig", &config];
     let agent = Agent::start_with(bed.folder(), &[target, kube].concat())?;
-    agent.metric("the cluster known", |page| {
-        page.sum("ingress_trace_kube_synced", &[]) >= 6.0
-    })?;
+    agent.knows_the_cluster()?;
     Ok(agent)
 }
 

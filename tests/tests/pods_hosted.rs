@@ -21,9 +21,6 @@ use tests::process::{Process, sibling};
 const OTHER: &str = "node-2";
 const PORT: u16 = 8090;
 const EXCHANGES: &str = "ingress_trace_upstream_exchanges_total";
-const SYNCED: &str = "ingress_trace_kube_synced";
-/// Pods, slices, services, ingresses, their classes, nodes.
-const FOLLOWED: f64 = 6.0;
 
 /// On the ingress' own node: the port of a pod that listens on another one, which that is, the port of
 /// a pod that listens on none, and one of nobody.
@@ -103,9 +100,7 @@ impl World<'_> {
         let config = access.kubeconfig.display().to_string();
         let arguments = ["--kubeconfig", &config, "--node", NODE];
         let agent = Agent::start_with(self.bed.folder(), &arguments)?;
-        agent.metric("the cluster known", |page| {
-            page.sum(SYNCED, &[]) >= FOLLOWED
-        })?;
+        agent.knows_the_cluster()?;
         agent.metric("the ingress alone watched", |page| {
             page.count("ingress_trace_ingress_pods", &[]) == 1
         })?;

@@ -17,10 +17,7 @@ use tests::objects;
 use tests::process::Process;
 
 const EXCHANGES: &str = "ingress_trace_upstream_exchanges_total";
-const SYNCED: &str = "ingress_trace_kube_synced";
 const PODS: &str = "ingress_trace_ingress_pods";
-/// Pods, slices, services, ingresses, their classes, nodes.
-const FOLLOWED: f64 = 6.0;
 
 /// Requests that succeed, and then one that fails.
 const FINE: u64 = 3;
@@ -177,9 +174,7 @@ impl<'a> World<'a> {
                 Agent::start_by(command, self.bed.folder(), &arguments)?
             }
         };
-        agent.metric("the cluster known", |page| {
-            page.sum(SYNCED, &[]) >= FOLLOWED
-        })?;
+        agent.knows_the_cluster()?;
         agent
             .metric("the pod watched", |page| page.count(PODS, &[]) == 1)
             .with_context(|| agent.errors())?;

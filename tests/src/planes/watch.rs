@@ -23,16 +23,12 @@ pub fn watch(bed: &Bed, plane: Plane) -> Result<Agent> {
 
 /// The same with the names and the routes of a cluster, which it knows when this returns.
 pub fn watch_in(bed: &Bed, plane: Plane, api: &FakeApi) -> Result<Agent> {
-    // What an agent follows: pods, slices, services, nodes, and three kinds of routes.
-    const FOLLOWED: f64 = 7.0;
     let cgroup = bed.cgroup(Host::Proxy).display().to_string();
     let config = api.kubeconfig(bed.folder(), &User::Nobody)?;
     let config = config.display().to_string();
     let target = ["--controller", plane.word(), "--cgroup", &cgroup];
     let cluster = ["--kubeconfig", &config, "--node", shop::NODE];
     let agent = Agent::start_with(bed.folder(), &[target, cluster].concat())?;
-    agent.metric("the cluster known", |page| {
-        page.sum("ingress_trace_kube_synced", &[]) >= FOLLOWED
-    })?;
+    agent.knows_the_cluster()?;
     Ok(agent)
 }
