@@ -82,6 +82,15 @@ impl World<'_> {
         self.server.await_endpoints(self.space, name, &wanted)
     }
 
+    /// One without ports, as StatefulSets have it: it says nothing of any port.
+    fn headless(&self, name: &str, app: &str, host: Host) -> Result<()> {
+        let mut service = objects::service(self.space, name, Some(app), &[]);
+        service["spec"]["clusterIP"] = json!("None");
+        self.server.apply(&service)?;
+        let wanted = [(&*host.v4().to_string(), true, false)];
+        self.server.await_endpoints(self.space, name, &wanted)
+    }
+
     /// An application on the ingress' node that listens there.
     fn app(&self, port: u16) -> Result<Process> {
         let mut command = Command::new(sibling("app")?);
@@ -158,6 +167,7 @@ fn pods_that_share_their_nodes_address_are_told_apart() -> Result<()> {
     ] {
         world.service(name, port, host)?;
     }
+    world.headless("all", "disk", Host::Proxy)?;
     beside.extend(world.pod("web-1", 8080)?);
     let _web = Nginx::start(&world.bed, Host::Proxy, Options::default())?;
     beside.extend(world.pod("gateway-1", PORT)?);

@@ -75,7 +75,7 @@ impl Index {
             Some(((port.class(), gone, unrouted, service), port))
         });
         let best = claims.min_by(|(a, _), (b, _)| a.cmp(b));
-        let told = best.filter(|((class, ..), _)| *class < 2 || !self.is_node(ip));
+        let told = best.filter(|(_, port)| matches!(port, Has::Named(_)) || !self.is_node(ip));
         if let Some(((.., service), port)) = told {
             let port = match port {
                 Has::Named(name) => name,
@@ -114,7 +114,8 @@ impl Index {
                     }),
                     routed: self.led.contains_key(service),
                 });
-                (!shared || claim.view.port != PortOf::Other).then_some(claim)
+                let told = !matches!(claim.view.port, PortOf::Other | PortOf::Any);
+                (!shared || told).then_some(claim)
             })
             .collect();
         claims.sort_by(|a, b| (a.criteria, a.service).cmp(&(b.criteria, b.service)));

@@ -263,6 +263,9 @@ fn pods_in_a_nodes_network_are_told_apart_by_port() {
         slice("b-1", "b", 9200, &[ready("192.168.0.2", "b-x")]),
         at(1000),
     );
+    // Of a headless Service without ports: it says nothing of any port.
+    let all = slice("c-1", "c", 0, &[ready("192.168.0.2", "c-x")]);
+    index.apply(all, at(1000));
     assert_eq!(
         endpoint(&index, "192.168.0.2:9100", 2000).pod,
         Some(shop("a-x"))
