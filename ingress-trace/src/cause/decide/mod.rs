@@ -94,8 +94,15 @@ pub fn decide(facts: &Facts) -> Verdict {
         evidence: seen::seen(facts),
     });
     verdict.confidence = verdict.confidence.max(facts.most(verdict.cause));
-    verdict.evidence.extend(ingress::strain(facts));
-    verdict.evidence.extend(backend::beside(facts));
+    for words in ingress::strain(facts)
+        .into_iter()
+        .chain(backend::beside(facts))
+    {
+        // What decided is strain as well.
+        if !verdict.evidence.contains(&words) {
+            verdict.evidence.push(words);
+        }
+    }
     verdict
 }
 
