@@ -174,18 +174,23 @@ fn descriptors(facts: &Facts, inside: &Inside) -> Support {
 }
 
 fn throttled(facts: &Facts, inside: &Inside) -> Support {
-    lacked(facts, inside.throttling?.nanos, quota(inside)?)
+    // The readings lie around the wait, or a long wait around them: half of it counts.
+    let least = age(facts.event()) / 2;
+    lacked(facts, inside.throttling?.nanos, least, quota(inside)?)
 }
 
 /// Others had the CPUs: the same without a quota. What only waits for something else (a database) could not
 /// have run, and does not count.
 fn starved(facts: &Facts, inside: &Inside) -> Support {
-    lacked(facts, inside.pressure?.cpu, crowded(inside)?)
+    // On a busy CPU some waiting is everyday life: it had none for half of the wait even if it had none
+    // in all the time that the readings have beside it.
+    let wait = age(facts.event());
+    let least = inside.span.saturating_sub(wait) + wait / 2;
+    lacked(facts, inside.pressure?.cpu, least, crowded(inside)?)
 }
 
-/// The readings lie around the wait, or a long wait around them: half of it counts.
-fn lacked(facts: &Facts, nanos: u64, words: String) -> Support {
-    if Duration::from_nanos(nanos) * 2 < age(facts.event()) {
+fn lacked(facts: &Facts, nanos: u64, least: Duration, words: String) -> Support {
+    if Duration::from_nanos(nanos) < least {
         return None;
     }
     let mut evidence = facts.shown();
@@ -193,25 +198,24 @@ fn lacked(facts: &Facts, nanos: u64, words: String) -> Support {
     medium(evidence)
 }
 
-/// That there was no CPU for it, more than now and then between the readings.
+/// That there was no CPU for it, for half of the time between the readings.
 fn crowded(inside: &Inside) -> Option<String> {
-    let waited = waited(inside.pressure?.cpu, inside)?;
+    let waited = waited(inside.pressure?.cpu, 2, inside)?;
     let name = &inside.pod.name;
-    Some(format!("pod {name} got no CPU: all of it waited {waited}"))
+    Some(format!("all of pod {name} waited for a CPU {waited}"))
 }
 
-/// That it was busy with memory that had been taken away, in the same way.
+/// That it was busy with memory that had been taken away, more than now and then between the readings.
 fn thrashing(inside: &Inside) -> Option<String> {
-    let waited = waited(inside.pressure?.memory, inside)?;
+    let waited = waited(inside.pressure?.memory, 5, inside)?;
     let name = &inside.pod.name;
-    Some(format!(
-        "pod {name} was short of memory: all of it waited {waited}"
-    ))
+    Some(format!("all of pod {name} waited for memory {waited}"))
 }
 
-fn waited(nanos: u64, inside: &Inside) -> Option<String> {
+/// How long it waited, where that is this part of the time.
+fn waited(nanos: u64, part: u32, inside: &Inside) -> Option<String> {
     let waited = Duration::from_nanos(nanos);
-    let often = !waited.is_zero() && waited * 5 >= inside.span;
+    let often = !waited.is_zero() && waited * part >= inside.span;
     often.then(|| format!("for {} in {}", span(waited), span(inside.span)))
 }
 

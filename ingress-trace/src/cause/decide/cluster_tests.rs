@@ -384,6 +384,12 @@ fn a_backend_that_is_held_back_or_out_of_descriptors_is_overloaded() {
     };
     is(&late().inside(starved(1_500)), C::BackendOverloaded, Medium);
     is(&late().inside(starved(200)), C::BackendTimeout, High);
+    // It may have been before the wait.
+    let before = Inside {
+        span: Duration::from_secs(6),
+        ..starved(2_500)
+    };
+    is(&late().inside(before), C::BackendTimeout, High);
     let full = Inside {
         descriptors: Some(ProcessUsage {
             pid: 9,
