@@ -1,6 +1,8 @@
 //! A node that has cgroup v2 and nothing else, in a guest: what its real files say of a pod that its CPU
 //! quota holds back, that gets no CPU, or that its memory limit killed, and of an ingress pod that is held
 //! back itself; see `guest_node`.
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 use tests::agent::Finding;
@@ -45,13 +47,13 @@ fn rows() -> [Row; 6] {
             status: 504,
             facts: backend("slow", 12, "backend_timeout", "response_timeout"),
             words: &["no response byte"],
-            never: &["quota", "memory", "no CPU"],
+            never: &["quota", "memory", "waited for a CPU"],
         },
         Row {
             path: "/starved/late",
             status: 504,
             facts: backend("starved", 15, "backend_overloaded", "response_timeout"),
-            words: &["pod starved-0 got no CPU: all of it waited for "],
+            words: &["all of pod starved-0 waited for a CPU for "],
             never: &["quota", "memory"],
         },
         Row {
@@ -87,8 +89,18 @@ impl Row {
         facts["ingress"] = json!({"namespace": "edge", "pod": "web-0", "node": "node-1"});
         let fits = |finding: &Finding| finding.path() == self.path;
         differences.only(self.path, findings, fits, &facts);
-        let evidence = findings.iter().filter(|finding| fits(finding));
-        let evidence: String = evidence.map(|one| one.0["evidence"].to_string()).collect();
+        let finding = findings.iter().find(|finding| fits(finding));
+        let evidence = finding.and_then(|one| one.0["evidence"].as_array());
+        let lines: Vec<String> = evidence
+            .into_iter()
+            .flatten()
+            .map(Value::to_string)
+            .collect();
+        let evidence = lines.concat();
+        let distinct: BTreeSet<&String> = lines.iter().collect();
+        differences.check(distinct.len() == lines.len(), || {
+            format!("{}: the same twice: {evidence}", self.path)
+        });
         for (words, wanted) in [(self.words, true), (self.never, false)] {
             for word in words {
                 differences.check(evidence.contains(word) == wanted, || {
