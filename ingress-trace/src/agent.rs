@@ -190,13 +190,17 @@ impl Agent {
                 }
                 _ = drain.tick() => {
                     if self.step(monotonic())? == Reader::Gone {
-                        return Ok(());
+                        break;
                     }
                 }
             }
         }
         let _ = self.step(u64::MAX)?;
         self.count()?;
+        // Meanwhile stdout is written.
+        if let Some(cluster) = &mut self.cluster {
+            cluster.end().await;
+        }
         self.out.end()
     }
 

@@ -158,6 +158,11 @@ impl Agent {
         self.listen
     }
 
+    /// The file of what it writes to stderr.
+    pub fn log(&self) -> PathBuf {
+        self.errors.clone()
+    }
+
     /// What it has written to stderr.
     pub fn errors(&self) -> String {
         fs::read_to_string(&self.errors).unwrap_or_default()

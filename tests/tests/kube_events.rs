@@ -1,7 +1,7 @@
 //! Causes as Kubernetes Events: real kernel, nginx and API server, and what `kubectl describe` shows of
 //! them, with the rights of `deploy/` and without.
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::json;
@@ -69,6 +69,46 @@ fn kubectl_describe_shows_a_cause_at_its_service_or_pod_and_how_often_it_came() 
         let page = agent.metrics()?;
         assert_eq!(page.count(ERRORS, &[("resource", "events")]), 0);
         agent.stop().map(drop)
+    })
+}
+
+#[test]
+fn what_still_waits_when_the_agent_ends_is_told_and_a_silent_api_does_not_hold_it_up() -> Result<()>
+{
+    let server = std::sync::Arc::new(ApiServer::start()?);
+    server.await_account("default")?;
+    with_cart(&server, |node, _| {
+        server.allow_events()?;
+        let agent = node.agent(&["--kube-events"])?;
+        node.ask("/wrong/first", 502)?;
+        described(node, "service", "cart", "WrongPort")?;
+        for number in 0..3 {
+            let path = format!("/wrong/{number}");
+            node.ask(&path, 502)?;
+            node.told(&agent, &path)?;
+        }
+        node.ask("/cart/now?do=busy", 503)?;
+        let found = agent.stop_by(libc::SIGTERM)?;
+        assert_eq!(found.len(), 5);
+        let events = described(node, "service", "cart", "(x4 over")?;
+        assert_eq!(events.matches("WrongPort").count(), 1, "{events}");
+        described(node, "pod", "cart-0", "UpstreamError")?;
+
+        let agent = node.agent(&["--kube-events"])?;
+        server.silent(true);
+        let asked = node.ask("/wrong/late", 502);
+        let (log, began) = (agent.log(), Instant::now());
+        let ended = agent.stop_by(libc::SIGTERM);
+        let took = began.elapsed();
+        server.silent(false);
+        asked.and(ended)?;
+        let log = std::fs::read_to_string(log)?;
+        // One is left: it stands at the end of the line.
+        let left =
+            |line: &&str| line.contains("Kubernetes Events that wait") && line.ends_with('1');
+        assert_eq!(log.lines().filter(left).count(), 1, "{log}");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        Ok(())
     })
 }
 

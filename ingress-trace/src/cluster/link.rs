@@ -18,13 +18,11 @@ use super::notice::Post;
 use super::object::{Kind, Name};
 use super::resource::{EVENTS, PODS, WIDE};
 use super::stats::Report;
-use super::tell;
+use super::tell::Tell;
 use super::watch::{Learnt, Update, Watch};
 
 /// Updates that may wait for the agent; the API waits beyond.
 const WAITING: usize = 1024;
-/// Kubernetes Events that may wait.
-const POSTS: usize = 64;
 /// Names of failed pods that may wait.
 const FAILED: usize = 256;
 /// How long the cluster is followed after the last ingress pod of this node went: one that is
@@ -37,8 +35,8 @@ pub struct Link {
     sender: mpsc::Sender<Learnt>,
     learnt: mpsc::Receiver<Learnt>,
     asked: mpsc::Sender<Name>,
-    /// This node's pods, and single ones; what is told to the API.
-    narrow: JoinSet<()>,
+    /// This node's pods, and single ones.
+    _narrow: JoinSet<()>,
     /// All the rest, while it is wanted.
     wide: JoinSet<()>,
     /// Since when nobody has wanted the rest.
@@ -46,7 +44,7 @@ pub struct Link {
     /// What the end of watches means for what is known.
     cleared: VecDeque<Learnt>,
     /// Where Kubernetes Events go, where they are wanted.
-    posts: Option<mpsc::Sender<Post>>,
+    tell: Option<Tell>,
 }
 
 impl Link {
@@ -84,29 +82,30 @@ impl Link {
             sender,
             learnt,
             asked,
-            narrow,
+            _narrow: narrow,
             wide: JoinSet::new(),
             unwanted: None,
             cleared: VecDeque::new(),
-            posts: None,
+            tell: None,
         }
     }
 
     /// From now on Kubernetes Events are wanted.
     pub fn tell(&mut self) {
-        let (sender, posts) = mpsc::channel(POSTS);
-        self.narrow.spawn(tell::run(Arc::clone(&self.api), posts));
-        self.posts = Some(sender);
+        self.tell = Some(Tell::start(Arc::clone(&self.api)));
     }
 
     /// Sends a Kubernetes Event, if there is room.
     pub fn post(&self, post: Post) {
-        let full = self
-            .posts
-            .as_ref()
-            .is_none_or(|posts| posts.try_send(post).is_err());
-        if full {
+        if !self.tell.as_ref().is_some_and(|tell| tell.post(post)) {
             self.dropped(1);
+        }
+    }
+
+    /// Has the Kubernetes Events sent that wait, within a short time: there will be no more.
+    pub async fn told(&mut self) {
+        if let Some(tell) = self.tell.take() {
+            tell.end().await;
         }
     }
 

@@ -153,6 +153,26 @@ impl Notices {
 
     /// What is to be sent now.
     pub fn due(&mut self, now: Instant, wall: Timestamp) -> Vec<Post> {
+        self.refill(now);
+        let mut posts = self.create(now);
+        posts.extend(self.change(now, CHANGE));
+        self.series
+            .retain(|_, series| wall.duration_since(series.last) < PAUSE);
+        posts
+    }
+
+    /// What is to be sent at the end: one more burst, and what does not fit is dropped.
+    pub fn rest(&mut self, now: Instant) -> Vec<Post> {
+        self.left = BURST;
+        let mut posts = self.create(now);
+        posts.extend(self.change(now, Duration::ZERO));
+        let untold = self.series.values().filter(|series| series.grew());
+        self.dropped += untold.count() as u64;
+        posts
+    }
+
+    /// More may be sent as time goes on.
+    fn refill(&mut self, now: Instant) {
         let more = now.saturating_duration_since(self.at).as_secs() / RATE.as_secs();
         self.at += RATE * u32::try_from(more).unwrap_or(u32::MAX).min(BURST);
         if more > u64::from(BURST) {
@@ -160,32 +180,38 @@ impl Notices {
         }
         let more = u32::try_from(more).unwrap_or(BURST);
         self.left = self.left.saturating_add(more).min(BURST);
+    }
+
+    /// Those that have no Event yet; too many are dropped.
+    fn create(&mut self, now: Instant) -> Vec<Post> {
         let mut posts = Vec::new();
-        let Self {
-            node,
-            series,
-            left,
-            dropped,
-            ..
-        } = self;
-        series.retain(|_, series| {
-            let Some((told, when)) = series.told else {
-                if *left == 0 {
-                    *dropped += 1;
-                    return false;
-                }
-                *left -= 1;
-                posts.push(series.create(node));
-                series.told = Some((1, now));
+        self.series.retain(|_, series| {
+            if series.told.is_some() {
                 return true;
-            };
-            if series.count > told && *left > 0 && now.duration_since(when) >= CHANGE {
-                *left -= 1;
+            }
+            if self.left == 0 {
+                self.dropped += 1;
+                return false;
+            }
+            self.left -= 1;
+            posts.push(series.create(&self.node));
+            series.told = Some((1, now));
+            true
+        });
+        posts
+    }
+
+    /// Those whose Event tells less than there were, and has done so for this long; too many wait.
+    fn change(&mut self, now: Instant, after: Duration) -> Vec<Post> {
+        let mut posts = Vec::new();
+        for series in self.series.values_mut() {
+            let old = |(_, when)| now.duration_since(when) >= after;
+            if self.left > 0 && series.grew() && series.told.is_some_and(old) {
+                self.left -= 1;
                 posts.push(series.change());
                 series.told = Some((series.count, now));
             }
-            wall.duration_since(series.last) < PAUSE
-        });
+        }
         posts
     }
 
@@ -194,13 +220,19 @@ impl Notices {
             return;
         }
         let oldest = self.series.iter().min_by_key(|(_, series)| series.last);
-        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
-            self.series.remove(&key);
-        }
+        let key = oldest.map(|(key, _)| key.clone());
+        let oldest = key.and_then(|key| self.series.remove(&key));
+        let untold = oldest.is_some_and(|series| series.told.is_none() || series.grew());
+        self.dropped += u64::from(untold);
     }
 }
 
 impl Series {
+    /// Whether its Event tells less than there were.
+    fn grew(&self) -> bool {
+        self.told.is_some_and(|(told, _)| self.count > told)
+    }
+
     fn create(&self, node: &str) -> Post {
         let Subject { kind, name, uid } = &self.subject;
         let (space, name) = (&name.namespace, &name.name);

@@ -38,6 +38,13 @@ impl World {
         self.notices.note(subject(pod), &finding(cause, seconds));
     }
 
+    /// The name of a pod's only Event.
+    fn name(&self, pod: usize) -> String {
+        let mut all = self.notices.series.values();
+        let one = all.find(|series| series.subject == subject(pod));
+        one.expect("it has one").name.clone()
+    }
+
     fn due(&mut self, seconds: u64) -> Vec<Post> {
         let wall = finding(Cause::Unknown, seconds.cast_signed()).time;
         let now = self.start + Duration::from_secs(seconds);
@@ -112,6 +119,38 @@ fn a_storm_sends_its_share_and_what_is_dropped_is_counted_and_told_when_it_goes_
 }
 
 #[test]
+fn what_has_come_since_is_told_at_the_end() {
+    let mut world = World::new();
+    world.fail(1, Cause::WrongPort, 0);
+    assert_eq!(world.due(0).len(), 1);
+    (1..5).for_each(|second| world.fail(1, Cause::WrongPort, second));
+    world.fail(2, Cause::BackendReset, 5);
+    assert_eq!(world.notices.rest(world.start), {
+        let mut same = World::new();
+        same.fail(2, Cause::BackendReset, 5);
+        let mut posts = same.due(5);
+        let name = Name::new("shop", &world.name(1));
+        let series = json!({"count": 5, "lastObservedTime": "2026-01-01T00:00:04.250000Z"});
+        posts.push(Post::Change(name, json!({ "series": series })));
+        posts
+    });
+    assert!(world.notices.rest(world.start).is_empty());
+    assert_eq!(world.notices.dropped, 0);
+}
+
+#[test]
+fn at_the_end_too_no_more_than_a_burst_is_sent_and_the_rest_is_counted() {
+    let mut world = World::new();
+    (0..8).for_each(|pod| world.fail(pod, Cause::WrongPort, 0));
+    assert_eq!(world.due(0).len(), 8);
+    (0..15).for_each(|pod| world.fail(pod, Cause::WrongPort, 1));
+    let posts = world.notices.rest(world.start);
+    let created = posts.iter().filter(|post| matches!(post, Post::Create(..)));
+    assert_eq!((created.count(), posts.len()), (7, 10));
+    assert_eq!(world.notices.dropped, 5);
+}
+
+#[test]
 fn series_are_bounded() {
     let mut world = World::new();
     for pod in 0..2 * MOST {
@@ -122,6 +161,7 @@ fn series_are_bounded() {
         );
     }
     assert_eq!(world.notices.series.len(), MOST);
+    assert_eq!(world.notices.dropped, MOST as u64);
 }
 
 #[test]

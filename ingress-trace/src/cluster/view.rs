@@ -165,6 +165,17 @@ impl View {
         }
     }
 
+    /// To be called at the end: tells what of causes has not been told yet, within a short time.
+    pub async fn end(&mut self) {
+        if let Some(mut notices) = self.notices.take() {
+            for post in notices.rest(Instant::now()) {
+                self.link.post(post);
+            }
+            self.link.dropped(notices.dropped);
+            self.link.told().await;
+        }
+    }
+
     /// Where a connection really leads, when its destination is a Service's own address. To be asked
     /// soon: the kernel forgets it some seconds after the connection's end.
     pub fn leads(&self, local: SocketAddr, remote: SocketAddr) -> Option<SocketAddr> {

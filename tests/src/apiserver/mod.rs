@@ -148,6 +148,23 @@ impl ApiServer {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Runs a line of a shell in which kubectl is this one.
+    pub fn shell(&self, line: &str) -> Result<()> {
+        let program = self.program.display();
+        let config = self.kubeconfig();
+        let config = config.display();
+        let kubectl = format!("kubectl() {{ {program} kubectl --kubeconfig {config} \"$@\"; }}\n");
+        let mut shell = Command::new("sh");
+        shell
+            .arg("-c")
+            .arg(kubectl + line)
+            .env("HOME", &self.folder);
+        let output = shell.output().context("failed to run a shell")?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{line}: {}", told.trim());
+        Ok(())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Process>> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,6 +172,13 @@ impl ApiServer {
     /// Kills the API server alone; etcd keeps what it knows.
     pub fn stop(&self) {
         drop(self.lock().take());
+    }
+
+    /// Has the API server alone fall silent, or speak again: connections to it stay as they are.
+    pub fn silent(&self, silent: bool) {
+        if let Some(server) = self.lock().as_mut() {
+            server.signal(if silent { libc::SIGSTOP } else { libc::SIGCONT });
+        }
     }
 
     /// Starts it again where it was stopped; returns when it is ready.
