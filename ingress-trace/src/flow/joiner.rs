@@ -37,6 +37,7 @@ enum Next {
 struct Relayable {
     exchange: ExchangeId,
     time: u64,
+    began: Option<u64>,
     method: Option<String>,
 }
 
@@ -148,6 +149,7 @@ impl Joiner {
             waiting.push_back(Relayable {
                 exchange: id,
                 time: event.time,
+                began: event.began(),
                 method: method(&event),
             });
         }
@@ -400,9 +402,11 @@ fn whole(event: &Event) -> bool {
 }
 
 /// Whether a client's error is the answer that this backend gave: same status, not before it, and
-/// the same request as far as controllers leave it alone.
+/// the same request as far as controllers leave it alone, which was there before the backend was asked.
 fn relays(answer: &Event, error: &Relayable) -> bool {
+    let asked = answer.began().zip(error.began);
     error.time <= answer.time
+        && asked.is_none_or(|(client, controller)| client <= controller)
         && match (method(answer), &error.method) {
             (Some(down), Some(up)) => down == *up,
             _ => true,

@@ -48,6 +48,8 @@ fn error(cookie: u64, status: u16, time: u64) -> Event {
 fn answer(cookie: u64, status: u16, time: u64) -> Event {
     Event {
         status: Some(status),
+        // It was there before any backend was asked.
+        request_time: Some(time.saturating_sub(20 * MS)),
         ..down(cookie, Kind::Response, time)
     }
 }
@@ -223,6 +225,16 @@ fn a_backends_own_error_is_joined_to_the_answer_that_relays_it() {
 }
 
 #[test]
+fn an_error_to_who_asked_after_the_backend_had_been_asked_relays_nothing() {
+    let later = Event {
+        request_time: Some(99 * MS),
+        ..answer(9, 503, 101 * MS)
+    };
+    let events = [error(1, 503, 100 * MS), later];
+    assert_eq!(all(&events), ["1: unknown", "9: answered 503"]);
+}
+
+#[test]
 fn an_answer_with_another_status_method_or_pod_relays_nothing() {
     let failed = error(1, 503, 100 * MS);
     let apart = ["1: unknown", "9: answered 503"];
@@ -251,7 +263,10 @@ fn an_error_that_was_told_before_it_was_relayed_is_not_told_again() {
     let mut late = joiner(&[error(1, 503, 100 * MS)]);
     assert_eq!(told(&mut late, 3099 * MS), [""; 0]);
     assert_eq!(told(&mut late, 3100 * MS), ["1: unknown"]);
-    late.push(answer(9, 503, 3200 * MS));
+    late.push(Event {
+        request_time: Some(80 * MS),
+        ..answer(9, 503, 3200 * MS)
+    });
     assert_eq!(told(&mut late, u64::MAX), [""; 0]);
 }
 
