@@ -154,8 +154,9 @@ impl Cause {
                  no connection left",
             ],
             Self::IngressOverloaded => &[
-                "the controller answered by itself, or let lie what had come, while its CPU quota \
-                 held it back for half of the time or its processes were killed for memory",
+                "the controller let the request wait and answered it by itself, or let lie what had \
+                 come, while its CPU quota held it back for half of the time or its processes were \
+                 killed for memory",
             ],
             Self::KeepaliveRace => &[
                 "the connection had been used before and was idle",

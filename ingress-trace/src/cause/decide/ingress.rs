@@ -68,15 +68,20 @@ pub(super) fn full(process: &ProcessUsage) -> bool {
     process.usage.is_full()
 }
 
-/// It answered by itself, or let lie what had come, while it was held back for much of the time.
+/// It let a request wait and answered it by itself, or let lie what had come, while it was held back for
+/// much of the time.
 pub(super) fn overloaded(facts: &Facts) -> Support {
-    let unread = facts.event().unread > 0;
-    let may = match facts.reading.outcome {
-        Outcome::NoUpstream => true,
-        Outcome::ResponseTimeout | Outcome::ResponseStalled => unread,
-        _ => false,
-    };
-    let limits = facts.shortage.limits.as_ref().filter(|_| may)?;
+    let (event, outcome) = (facts.event(), facts.reading.outcome);
+    let waited = event.began().map(|began| event.time.saturating_sub(began));
+    let waited = waited.map(Duration::from_nanos);
+    // What it answers sooner, its configuration says: a policy, a limit.
+    let waited = waited.filter(|waited| *waited >= PERIOD && outcome == Outcome::NoUpstream);
+    let late = matches!(outcome, Outcome::ResponseTimeout | Outcome::ResponseStalled);
+    let unread = Some(event.unread).filter(|bytes| *bytes > 0 && late);
+    let lay =
+        waited.map(|waited| format!("the request had waited {} for its answer", span(waited)));
+    let lay = lay.or(unread.map(|bytes| format!("{bytes} bytes of the response were not read")))?;
+    let limits = facts.shortage.limits.as_ref()?;
     let mut evidence = Vec::new();
     if let Some((_, throttled)) = &limits.throttling
         && held_back(*throttled, facts.shortage.span)
@@ -94,16 +99,20 @@ pub(super) fn overloaded(facts: &Facts) -> Support {
     if evidence.is_empty() {
         return None;
     }
-    if unread {
-        let bytes = facts.event().unread;
-        evidence.push(format!("{bytes} bytes of the response were not read"));
-    }
+    evidence.push(lay);
     medium(evidence)
 }
 
-/// Whether a quota took half of the time: a cgroup that is throttled now and then is everyday life.
+/// The period of a CPU quota (`cpuCFSQuotaPeriod` of a kubelet): nobody is held back for longer at once.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Whether a quota took half of the time: a cgroup that is throttled now and then is everyday life. The
+/// kernel sums the times of all CPUs (`throttle_cfs_rq`), of which each may have been short.
 fn held_back(throttled: Throttling, span: Duration) -> bool {
-    !span.is_zero() && Duration::from_nanos(throttled.nanos) * 2 >= span
+    let half = span / 2;
+    let periods = u32::try_from(throttled.periods).unwrap_or(u32::MAX);
+    let summed = Duration::from_nanos(throttled.nanos);
+    !span.is_zero() && summed >= half && PERIOD.saturating_mul(periods) >= half
 }
 
 fn throttling(limits: &Limits, during: Duration) -> Option<String> {

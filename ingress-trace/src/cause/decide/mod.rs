@@ -94,15 +94,10 @@ pub fn decide(facts: &Facts) -> Verdict {
         evidence: seen::seen(facts),
     });
     verdict.confidence = verdict.confidence.max(facts.most(verdict.cause));
-    for words in ingress::strain(facts)
-        .into_iter()
-        .chain(backend::beside(facts))
-    {
-        // What decided is strain as well.
-        if !verdict.evidence.contains(&words) {
-            verdict.evidence.push(words);
-        }
-    }
+    let mut strain = ingress::strain(facts);
+    strain.retain(|line| !verdict.evidence.contains(line));
+    verdict.evidence.extend(strain);
+    verdict.evidence.extend(backend::beside(facts));
     verdict
 }
 

@@ -1,4 +1,5 @@
-//! In: flows of a controller under strain. Out: proof that its shortage is told, once, and decides nothing but what it explains.
+//! In: flows of a controller under strain. Out: proof that its shortage is told, once, and decides nothing
+//! but what it explains.
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,8 +9,8 @@ use crate::cause::evidence::Shortage;
 use crate::cause::reading::read;
 use crate::cause::taxonomy::Controller;
 use crate::cause::timers::Timers;
-use crate::event::Kind;
 use crate::event::example::{MS, down, released, up};
+use crate::event::{Event, Kind};
 use crate::flow::{Ending, Flow};
 use crate::limits::{Limits, Throttling};
 
@@ -38,9 +39,9 @@ fn hung(unread: u32) -> Flow {
     }
 }
 
-/// A quota that held the controller back for so long in 5 s.
-fn throttled(nanos: u64) -> Shortage {
-    let throttling = Throttling { periods: 7, nanos };
+/// What a quota did in the last five seconds.
+fn throttled(periods: u64, nanos: u64) -> Shortage {
+    let throttling = Throttling { periods, nanos };
     let limits = Limits {
         throttling: Some(("/sys/fs/cgroup/pod".into(), throttling)),
         ..Limits::default()
@@ -48,14 +49,53 @@ fn throttled(nanos: u64) -> Shortage {
     Shortage {
         limits: Some(limits),
         span: Duration::from_secs(5),
-        ..Shortage::default()
+        ports: None,
+    }
+}
+
+/// An error of the controller's own, so long after the request had come.
+fn answered_after(wait: u64) -> Flow {
+    let failure = Event {
+        status: Some(503),
+        request_time: Some(AT - wait),
+        ..down(9, Kind::Response, AT)
+    };
+    Flow {
+        failure,
+        ending: Ending::Unknown,
+    }
+}
+
+#[test]
+fn an_error_of_its_own_is_of_overload_where_it_was_held_back_and_let_the_request_wait() {
+    const HELD: (u64, u64) = (40, 4_000 * MS);
+    for ((periods, nanos), wait, overload) in [
+        (HELD, 500 * MS, true),
+        // At once: what its configuration says.
+        (HELD, 20 * MS, false),
+        ((40, 1_000 * MS), 500 * MS, false),
+        // Many threads, each for a little, in a few periods.
+        ((5, 4_000 * MS), 500 * MS, false),
+    ] {
+        let verdict = decided(&answered_after(wait), &throttled(periods, nanos));
+        let expected = if overload {
+            Cause::IngressOverloaded
+        } else {
+            Cause::Unknown
+        };
+        assert_eq!(verdict.cause, expected, "{periods} {nanos} {wait}");
+        let told = verdict
+            .evidence
+            .iter()
+            .filter(|one| one.contains("CPU quota"));
+        assert_eq!(told.count(), 1, "{:?}", verdict.evidence);
     }
 }
 
 #[test]
 fn what_the_controller_is_short_of_is_told_with_a_timeout_and_decides_nothing() {
     let plain = decided(&hung(0), &Shortage::default());
-    let strained = decided(&hung(0), &throttled(1));
+    let strained = decided(&hung(0), &throttled(7, 1));
     assert_eq!(plain.cause, strained.cause);
     assert!(strained.evidence.last().unwrap().contains("in 7 periods"));
     assert!(!plain.evidence.last().unwrap().contains("periods"));
@@ -63,8 +103,8 @@ fn what_the_controller_is_short_of_is_told_with_a_timeout_and_decides_nothing() 
 
 #[test]
 fn what_decides_is_told_once() {
-    let verdict = decided(&hung(100), &throttled(4_000 * MS));
+    let verdict = decided(&hung(100), &throttled(40, 4_000 * MS));
     assert_eq!(verdict.cause, Cause::IngressOverloaded);
-    let periods = |words: &&String| words.contains("in 7 periods");
+    let periods = |words: &&String| words.contains("in 40 periods");
     assert_eq!(verdict.evidence.iter().filter(periods).count(), 1);
 }

@@ -259,6 +259,8 @@ pub(super) fn lost() -> World {
 pub(super) fn unrouted() -> World {
     let failure = Event {
         status: Some(503),
+        // It had been there for a second.
+        request_time: Some(AT - 1_000 * MS),
         ..down(9, Happened::Response, AT)
     };
     World::new(failure, answered(503))
