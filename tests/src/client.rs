@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::bed::{Bed, Host};
 use crate::response::{self, Answer};
@@ -154,4 +154,24 @@ pub fn post(bed: &Bed, to: SocketAddr, path: &str, size: usize) -> Result<Answer
     // The answer tells whether this mattered.
     let _ = connection.send(&vec![b'x'; size]);
     connection.answer()
+}
+
+/// Holds connections until a server has nothing left for one more: them, and the path of the request
+/// that it answered with 500.
+pub fn exhaust(bed: &Bed, to: SocketAddr, word: &str) -> Result<(Vec<Connection>, String)> {
+    let mut held = Vec::new();
+    loop {
+        let path = format!("/{word}/{}", held.len());
+        let mut client = Connection::open(bed, to)?;
+        let answer = client.get(&path)?;
+        if answer.status == Some(500) {
+            held.push(client);
+            return Ok((held, path));
+        }
+        ensure!(answer.status == Some(200), "{path}: {answer:?}");
+        ensure!(held.len() < 200, "the server did not run out");
+        // Half a request: a server that is short does not take such a connection back.
+        client.send(b"GET / HTTP/1.1\r\nHost: ")?;
+        held.push(client);
+    }
 }

@@ -70,12 +70,7 @@ impl Container {
 
     /// Gives it so much CPU time in each 100 ms.
     pub fn quota(&self, ms: u32) -> Result<()> {
-        let (micros, folder) = (u64::from(ms) * 1000, self.controls("cpu")?);
-        if cgroup::old("cpu").is_some() {
-            write(&folder, "cpu.cfs_period_us", "100000")?;
-            return write(&folder, "cpu.cfs_quota_us", &micros.to_string());
-        }
-        write(&folder, "cpu.max", &format!("{micros} 100000"))
+        cgroup::throttle(&self.folder()?, ms)
     }
 
     /// Gives its pod this share of the CPU against other pods of its class (v2 only).

@@ -22,6 +22,7 @@ pub mod guest;
 pub mod h2;
 pub mod h2_backend;
 pub mod https;
+pub mod ingress;
 pub mod kernel;
 pub mod kube_client;
 pub mod kubeconfig;

@@ -98,12 +98,24 @@ impl Node {
 
     /// An agent on the ingress, which knows the cluster.
     pub fn agent(&self, more: &[&str]) -> Result<Agent> {
-        let config = self.access.kubeconfig.display().to_string();
         let cgroup = self.bed.cgroup(Host::Proxy).display().to_string();
-        let mut arguments = vec!["--kubeconfig", &config, "--node", &self.name];
-        arguments.extend(["--controller", self.plane.word(), "--cgroup", &cgroup]);
-        arguments.extend(more);
-        let agent = Agent::start_with(self.bed.folder(), &arguments)?;
+        let on = ["--controller", self.plane.word(), "--cgroup", &cgroup];
+        self.start(&[&on[..], more].concat())
+    }
+
+    /// One that finds the ingress pod by itself, and has.
+    pub fn finder(&self) -> Result<Agent> {
+        let agent = self.start(&[])?;
+        agent.metric("the ingress pod", |page| {
+            page.count("ingress_trace_ingress_pods", &[]) == 1
+        })?;
+        Ok(agent)
+    }
+
+    fn start(&self, more: &[&str]) -> Result<Agent> {
+        let config = self.access.kubeconfig.display().to_string();
+        let cluster = ["--kubeconfig", &config, "--node", &self.name];
+        let agent = Agent::start_with(self.bed.folder(), &[&cluster[..], more].concat())?;
         agent.knows_the_cluster()?;
         Ok(agent)
     }

@@ -55,21 +55,7 @@ fn no_local_port_left_is_the_ingress_pods_own_failure() -> Result<()> {
 fn fill(options: Options, said: &str, causes: &[&str]) -> Result<()> {
     let world = World::with(options)?;
     let agent = world.agent()?;
-    let mut held = Vec::new();
-    let path = loop {
-        let path = format!("/ok/{}", held.len());
-        let mut client = Connection::open(&world.bed, world.at(Listener::Plain))?;
-        let answer = client.get(&path)?;
-        if answer.status == Some(500) {
-            held.push(client);
-            break path;
-        }
-        assert_eq!(answer.status, Some(200), "{path}: {answer:?}");
-        assert!(held.len() < 200, "nginx did not run out");
-        // Half a request: nginx does not take such a connection back when it is short.
-        client.send(b"GET /ok/held HTTP/1.1\r\nHost: ")?;
-        held.push(client);
-    };
+    let (held, path) = client::exhaust(&world.bed, world.at(Listener::Plain), "ok")?;
     assert!(
         world.nginx.errors()?.contains(said),
         "nginx failed otherwise"

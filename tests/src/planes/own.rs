@@ -113,7 +113,12 @@ fn write(folder: &Path, files: &[(&str, String)]) -> Result<()> {
 
 fn run(bed: &Bed, plane: Plane, folder: &Path, arguments: &[&str]) -> Result<Process> {
     let mut command = match plane {
-        Plane::Nginx => with("nginx", &["-p", ".", "-c", "main.conf", "-e", "error.log"]),
+        Plane::Nginx => {
+            let mut command = with("nginx", &["-p", ".", "-e", "error.log", "-c"]);
+            // As in a pod: who looks for its settings finds them.
+            command.arg(folder.join("main.conf"));
+            command
+        }
         Plane::Haproxy => with("haproxy", &["-db", "-f", "main.conf"]),
         Plane::Envoy => {
             let mut command = program(&ENVOY)?;
