@@ -13,7 +13,7 @@ impl Subject {
             port: text("<port>"),
             right_port: text("<target-port>"),
             backend: Member {
-                short: vec![Short::Cpu, Short::Queue, Short::Files],
+                short: vec![Short::Cpu, Short::Node, Short::Queue, Short::Files],
                 ..member("<namespace>", "")
             },
             node: text("<node>"),

@@ -163,6 +163,10 @@ fn larger(member: &Member, short: Short) -> Vec<String> {
     let words = |words: &str| vec![words.to_owned()];
     match short {
         Short::Cpu => limits(member, "cpu", |part| part.more_cpu.as_ref()),
+        Short::Node => words(
+            "others have the node's CPUs: raise the CPU request of its containers, which is their \
+             share, or have it run on another node",
+        ),
         Short::Memory => limits(member, "memory", |part| part.more_memory.as_ref()),
         Short::Queue => words(
             "have the application accept faster, or listen with a larger backlog (and \

@@ -60,6 +60,8 @@ pub struct Part {
 pub enum Short {
     /// Its CPU quota held it back.
     Cpu,
+    /// Others had the node's CPUs.
+    Node,
     /// Processes were killed for want of memory.
     Memory,
     /// Room in its accept queue.
@@ -331,6 +333,10 @@ fn short(inside: &Inside) -> Vec<Short> {
     let cpu = inside
         .throttling
         .is_some_and(|one| held_back(one, inside.span));
+    let waited = inside
+        .pressure
+        .map(|pressure| Duration::from_nanos(pressure.cpu));
+    let node = waited.is_some_and(|waited| !waited.is_zero() && waited * 2 >= inside.span);
     let queue = inside.overflows.is_some_and(|count| count > 0)
         || inside.queue.is_some_and(|queue| queue.is_full());
     let files = inside
@@ -338,6 +344,8 @@ fn short(inside: &Inside) -> Vec<Short> {
         .is_some_and(|process| process.usage.is_full());
     those(&[
         (cpu, Short::Cpu),
+        // Who is held back by a quota waits, too.
+        (node && !cpu, Short::Node),
         (queue, Short::Queue),
         (files, Short::Files),
     ])

@@ -1,7 +1,7 @@
 //! In: quantities, ports, times and readings. Out: proof that what is derived of them is so, or absent.
 use super::*;
 use crate::cluster::index::{PodThen, Since, Standing};
-use crate::limits::Usage;
+use crate::limits::{Pressure, Usage};
 
 #[test]
 fn quantities_double_and_what_is_none_does_not() {
@@ -66,6 +66,20 @@ fn a_backend_was_short_of_what_held_it_back_and_of_nothing_else() {
     };
     assert_eq!(short(&held(200)), [Short::Cpu]);
     assert_eq!(short(&held(199)), []);
+    let waits = |nanos| Inside {
+        pressure: Some(Pressure {
+            cpu: nanos,
+            memory: 0,
+        }),
+        ..held(0)
+    };
+    assert_eq!(short(&waits(500)), [Short::Node]);
+    assert_eq!(short(&waits(499)), []);
+    let both = Inside {
+        pressure: waits(500).pressure,
+        ..held(500)
+    };
+    assert_eq!(short(&both), [Short::Cpu]);
     let crowded = Inside {
         overflows: Some(1),
         descriptors: Some(ProcessUsage {

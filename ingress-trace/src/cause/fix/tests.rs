@@ -251,6 +251,7 @@ fn what_a_pod_was_short_of_comes_first() {
     };
     assert!(first(vec![Short::Cpu]).contains("--limits=cpu=1000m"));
     assert!(first(vec![Short::Memory]).contains("--limits=memory=1024Mi"));
+    assert!(first(vec![Short::Node]).contains("CPU request"));
     assert!(first(vec![Short::Queue]).contains("backlog"));
     assert!(first(vec![Short::Files]).contains("open files"));
     assert!(first(Vec::new()).contains(" scale "));
