@@ -1,21 +1,24 @@
 //! The most frequent causes, and how a pod of a [`Node`] comes to each: kernel, application and API
-//! server in, the client's answer out. What is told of it is the test's business.
+//! server in, what each kind of client got out. What is told of it is the test's business.
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::Plane;
+use super::client::{Client, Connection, Got};
+use super::own::{PORT as CLEAR_PORT, TLS_PORT, at};
 use super::upstreams::{Route, Speaks, none};
 use crate::agent::VERDICT;
 use crate::bed::Host;
-use crate::client::{self, Connection, request};
+use crate::client::{self, request};
 use crate::edge::pause;
 use crate::node::{Node, Pod};
-use crate::response::Answer;
-use crate::{objects, tls, wait};
+use crate::{https, objects, tls, wait};
 
 const PORT: u16 = 8000;
+/// Who asks.
+pub const CLIENTS: [Client; 2] = [Client::Plain, Client::Tls];
 
 /// A cause, and how a pod of its own comes to it.
 pub struct Case {
@@ -33,9 +36,13 @@ pub struct Case {
     pub evidence: &'static str,
     /// Words of the fix, with `$NS` for the namespace.
     pub fix: &'static str,
-    /// Has its pod come to it, and a client ask.
-    pub provoke: fn(&Scene, &Pod) -> Result<Answer>,
+    /// Has its pod come to it, and each kind of client ask.
+    pub provoke: Provoke,
 }
+
+/// What each kind of client got, in the order of [`CLIENTS`].
+pub type All = Vec<Got>;
+type Provoke = fn(&Scene, &Pod) -> Result<All>;
 
 impl Case {
     const fn new(
@@ -44,7 +51,7 @@ impl Case {
         word: &'static str,
         evidence: &'static str,
         fix: &'static str,
-        provoke: fn(&Scene, &Pod) -> Result<Answer>,
+        provoke: Provoke,
     ) -> Self {
         Self {
             cause,
@@ -58,9 +65,9 @@ impl Case {
         }
     }
 
-    /// What the client asks for.
-    pub fn path(&self) -> String {
-        format!("/{}/here", self.word)
+    /// What a client asks for.
+    pub fn path(&self, client: Client) -> String {
+        path(self.word, client)
     }
 
     /// The route to its pod, which is the one of this number.
@@ -249,12 +256,29 @@ pub struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    fn ask(&self, pod: &Pod) -> Result<Answer> {
-        self.node.get(&format!("/{}/here", service(pod)))
+    fn ask(&self, pod: &Pod) -> Result<All> {
+        each(|client| self.get(client, &path(service(pod), client)))
     }
 
-    fn does(&self, pod: &Pod, what: &str) -> Result<Answer> {
-        self.node.get(&format!("/{}/here?do={what}", service(pod)))
+    fn does(&self, pod: &Pod, what: &str) -> Result<All> {
+        each(|client| {
+            let path = path(service(pod), client);
+            self.get(client, &format!("{path}?do={what}"))
+        })
+    }
+
+    fn open(&self, client: Client) -> Result<Connection> {
+        let port = match client {
+            Client::Plain => CLEAR_PORT,
+            Client::Tls | Client::H2 => TLS_PORT,
+        };
+        Connection::to(&self.node.bed, client, at(port))
+    }
+
+    /// One GET on a connection of its own.
+    pub fn get(&self, client: Client, path: &str) -> Result<Got> {
+        let mut connection = self.open(client)?;
+        connection.send("GET", path, "Connection: close\r\n", "")
     }
 
     fn endpoints(&self, pod: &Pod, ready: bool, terminating: bool) -> Result<()> {
@@ -263,15 +287,25 @@ impl Scene<'_> {
     }
 }
 
+/// Each kind of client in turn.
+fn each(ask: impl FnMut(Client) -> Result<Got>) -> Result<All> {
+    CLIENTS.into_iter().map(ask).collect()
+}
+
+/// What a client asks a Service for.
+fn path(word: &str, client: Client) -> String {
+    format!("/{word}/{}", client.word())
+}
+
 fn service<'a>(pod: &'a Pod) -> &'a str {
     pod.name().trim_end_matches("-0")
 }
 
-fn ask_only(scene: &Scene, pod: &Pod) -> Result<Answer> {
+fn ask_only(scene: &Scene, pod: &Pod) -> Result<All> {
     scene.ask(pod)
 }
 
-fn terminate(scene: &Scene, pod: &Pod) -> Result<Answer> {
+fn terminate(scene: &Scene, pod: &Pod) -> Result<All> {
     let node = scene.node;
     node.server.delete_pod(&node.namespace, pod.name(), 30)?;
     scene.endpoints(pod, false, true)?;
@@ -280,26 +314,34 @@ fn terminate(scene: &Scene, pod: &Pod) -> Result<Answer> {
     scene.ask(pod)
 }
 
-fn crash(scene: &Scene, pod: &Pod) -> Result<Answer> {
-    let mut client = Connection::open(&scene.node.bed, scene.node.at())?;
-    let path = format!("/{}/here?do=hang", service(pod));
-    client.send(request("GET", &path, "").as_bytes())?;
-    pause(200);
-    pod.signal(libc::SIGKILL);
-    pod.ended()?;
-    let answer = client.answer()?;
+fn crash(scene: &Scene, pod: &Pod) -> Result<All> {
+    let answers = caught(scene, pod, "do=hang", || pod.signal(libc::SIGKILL))?;
     pod.tell_ended("Error")?;
-    Ok(answer)
+    Ok(answers)
 }
 
-fn starve(scene: &Scene, pod: &Pod) -> Result<Answer> {
-    let answer = scene.node.get("/hungry/here?mb=200")?;
-    pod.ended()?;
+fn starve(scene: &Scene, pod: &Pod) -> Result<All> {
+    let answers = caught(scene, pod, "mb=200", || ())?;
     pod.tell_ended("OOMKilled")?;
-    Ok(answer)
+    Ok(answers)
 }
 
-fn unready(scene: &Scene, pod: &Pod) -> Result<Answer> {
+/// A request of each kind of client in flight as the pod ends, of which this may be the reason.
+fn caught(scene: &Scene, pod: &Pod, last: &str, end: impl FnOnce()) -> Result<All> {
+    let (bed, word) = (&scene.node.bed, service(pod));
+    let path = |client, query: &str| format!("{}?{query}", path(word, client));
+    let mut encrypted = https::open(bed, at(TLS_PORT))?;
+    encrypted.send(request("GET", &path(Client::Tls, "do=hang"), "").as_bytes())?;
+    pause(200);
+    let mut clear = client::Connection::open(bed, at(CLEAR_PORT))?;
+    clear.send(request("GET", &path(Client::Plain, last), "").as_bytes())?;
+    pause(200);
+    end();
+    pod.ended()?;
+    Ok(vec![clear.answer()?.into(), encrypted.answer()?.into()])
+}
+
+fn unready(scene: &Scene, pod: &Pod) -> Result<All> {
     pod.tell_ready(false)?;
     scene.endpoints(pod, false, false)?;
     // What is told of the same second only afterwards may not have been so yet.
@@ -307,7 +349,7 @@ fn unready(scene: &Scene, pod: &Pod) -> Result<Answer> {
     scene.ask(pod)
 }
 
-fn stale(scene: &Scene, pod: &Pod) -> Result<Answer> {
+fn stale(scene: &Scene, pod: &Pod) -> Result<All> {
     let node = scene.node;
     node.server.end(&node.namespace, pod.name())?;
     node.await_endpoints(service(pod), &[])?;
@@ -317,7 +359,7 @@ fn stale(scene: &Scene, pod: &Pod) -> Result<Answer> {
     scene.ask(pod)
 }
 
-fn race(scene: &Scene, pod: &Pod) -> Result<Answer> {
+fn race(scene: &Scene, pod: &Pod) -> Result<All> {
     let (node, word) = (scene.node, service(pod));
     // Its FIN is lost: to the proxy the connection is as good as new.
     let rules = format!(
@@ -326,14 +368,14 @@ fn race(scene: &Scene, pod: &Pod) -> Result<Answer> {
         pod.address()
     );
     node.bed.nft(Host::Backend, &rules)?;
-    let mut client = Connection::open(&node.bed, node.at())?;
-    let first = client.get(&format!("/{word}/first"))?;
-    ensure!(first.status == Some(200), "{first:?}");
-    pause(100);
-    // A GET would be sent again by some.
-    let head = request("POST", &format!("/{word}/here"), "Content-Length: 2\r\n");
-    client.send((head + "hi").as_bytes())?;
-    client.answer()
+    each(|client| {
+        let mut connection = scene.open(client)?;
+        let first = connection.request("GET", &format!("/{word}/first"), "")?;
+        ensure!(first.status == Some(200), "{first:?}");
+        pause(100);
+        // A GET would be sent again by some.
+        connection.request("POST", &path(word, client), "hi")
+    })
 }
 
 fn fence(scene: &Scene, pod: &Pod, verdict: &str) -> Result<()> {
@@ -346,7 +388,7 @@ fn fence(scene: &Scene, pod: &Pod, verdict: &str) -> Result<()> {
     scene.node.bed.nft(Host::Backend, &rules)
 }
 
-fn fenced(scene: &Scene, pod: &Pod, verdict: &str) -> Result<Answer> {
+fn fenced(scene: &Scene, pod: &Pod, verdict: &str) -> Result<All> {
     fence(scene, pod, verdict)?;
     scene.ask(pod)
 }

@@ -273,8 +273,8 @@ fn envoy_cluster(route: &Route) -> Value {
 
 fn traefik(routes: &[Route]) -> Value {
     let (mut rules, mut services, mut transports) = (Map::new(), Map::new(), Map::new());
-    for route in routes {
-        let word = &route.word;
+    let empty = none(Plane::Traefik);
+    for word in routes.iter().map(|route| &route.word).chain([&empty]) {
         let rule = format!("PathPrefix(`/{word}/`)");
         rules.insert(
             word.clone(),
@@ -284,6 +284,9 @@ fn traefik(routes: &[Route]) -> Value {
             format!("{word}-tls"),
             json!({"rule": rule, "entryPoints": ["encrypted"], "service": word, "tls": {}}),
         );
+    }
+    for route in routes {
+        let word = &route.word;
         let scheme = match route.speaks {
             Speaks::Http => "http",
             Speaks::Https | Speaks::H2 => "https",
@@ -305,12 +308,6 @@ fn traefik(routes: &[Route]) -> Value {
             }),
         );
     }
-    let empty = none(Plane::Traefik);
-    let rule = format!("PathPrefix(`/{empty}/`)");
-    rules.insert(
-        empty.clone(),
-        json!({"rule": rule, "entryPoints": ["clients"], "service": empty}),
-    );
     services.insert(empty, json!({"loadBalancer": {"servers": []}}));
     let pair = json!({"certFile": "cert.pem", "keyFile": "key.pem"});
     json!({
