@@ -73,13 +73,6 @@ impl Container {
         cgroup::throttle(&self.folder()?, ms)
     }
 
-    /// Gives its pod this share of the CPU against other pods of its class (v2 only).
-    pub fn weight(&self, weight: u32) -> Result<()> {
-        let folder = self.controls("cpu")?;
-        let pod = folder.parent().context("it has no pod")?;
-        write(pod, "cpu.weight", &weight.to_string())
-    }
-
     /// Gives it so much memory.
     pub fn memory(&self, megabytes: u32) -> Result<()> {
         let (bytes, folder) = (u64::from(megabytes) << 20, self.controls("memory")?);

@@ -37,7 +37,7 @@ impl Ingress {
         let mut object = objects::pod("edge", "web-0", kubelet::NODE, &[at().ip()], &[8080]);
         object["spec"]["containers"][0]["image"] = json!(kubelet::INGRESS);
         let container = contain(&mut object, 1)?;
-        let routes = pods.iter().map(|pod| pod.route(pod.word, pod.more));
+        let routes = pods.iter().map(|pod| pod.route(pod.word, ""));
         let routes: String = routes
             .chain([pods[0].route("shed", "limit_req zone=most;")])
             .collect();
