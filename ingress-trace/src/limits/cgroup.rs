@@ -36,7 +36,8 @@ pub struct Pressure {
 }
 
 /// Pressure on all below the target's cgroup; none where the kernel does not count it (5.15: `CONFIG_PSI`,
-/// and without `psi=0`). A hybrid machine has it in its v2 tree, too.
+/// and without `psi=0`). A hybrid machine has it in its v2 tree, too. It can be short by 4.3 s at a time: a
+/// CPU's share is kept in 32 bits (`psi_group_cpu`), and on 6.12 is not always taken in time where all waits.
 pub(super) fn pressure(target: &Target) -> Option<Pressure> {
     let full = |file| parse_pressure(&read(&target.cgroup, file)?);
     Some(Pressure {
