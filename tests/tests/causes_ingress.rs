@@ -95,7 +95,8 @@ impl Short {
         );
         let more = format!("kubectl -n {space} scale deployment {name} --replicas=");
         let told = finding.0["fix"].as_array().context("no fix")?;
-        let advice: Vec<&str> = told.iter().filter_map(|fix| fix.as_str()).collect();
+        let advice = told.iter().filter_map(|fix| fix.as_str());
+        let advice: Vec<&str> = advice.filter(|fix| fix.starts_with("kubectl ")).collect();
         differences.check(
             matches!(&*advice, [first, second] if *first == set && second.starts_with(&more)),
             || format!("{advice:#?}"),
