@@ -2,6 +2,7 @@
 //! limits and pressure as counters; which processes are frozen. Must not decide how much is too much.
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::targets::{Hierarchy, Roots, Target, cgroups_below, hierarchy, process};
 
@@ -12,6 +13,18 @@ pub struct Throttling {
     pub periods: u64,
     /// Nanoseconds for which threads had to wait, summed.
     pub nanos: u64,
+}
+
+/// The period of a CPU quota (`cpuCFSQuotaPeriod` of a kubelet): nobody is held back for longer at once.
+pub const PERIOD: Duration = Duration::from_millis(100);
+
+impl Throttling {
+    /// How long it was held back at most. The kernel sums the times of all CPUs (`throttle_cfs_rq`), of which
+    /// each may have been short.
+    pub fn held(self) -> Duration {
+        let periods = u32::try_from(self.periods).unwrap_or(u32::MAX);
+        Duration::from_nanos(self.nanos).min(PERIOD.saturating_mul(periods))
+    }
 }
 
 /// What happened at a memory limit.

@@ -15,7 +15,7 @@ mod nginx;
 mod ports;
 mod sockets;
 
-pub use cgroup::{Memory, Pressure, Throttling};
+pub use cgroup::{Memory, PERIOD, Pressure, Throttling};
 pub use counters::{Baseline, Listening};
 pub use inside::{Before, Look, Place, inside};
 pub use sockets::Queue;

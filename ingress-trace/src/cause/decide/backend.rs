@@ -176,7 +176,7 @@ fn descriptors(facts: &Facts, inside: &Inside) -> Support {
 fn throttled(facts: &Facts, inside: &Inside) -> Support {
     // The readings lie around the wait, or a long wait around them: half of it counts.
     let least = age(facts.event()) / 2;
-    lacked(facts, inside.throttling?.nanos, least, quota(inside)?)
+    lacked(facts, inside.throttling?.held(), least, quota(inside)?)
 }
 
 /// Others had the CPUs: the same without a quota. What only waits for something else (a database) could not
@@ -186,11 +186,12 @@ fn starved(facts: &Facts, inside: &Inside) -> Support {
     // in all the time that the readings have beside it.
     let wait = age(facts.event());
     let least = inside.span.saturating_sub(wait) + wait / 2;
-    lacked(facts, inside.pressure?.cpu, least, crowded(inside)?)
+    let waited = Duration::from_nanos(inside.pressure?.cpu);
+    lacked(facts, waited, least, crowded(inside)?)
 }
 
-fn lacked(facts: &Facts, nanos: u64, least: Duration, words: String) -> Support {
-    if Duration::from_nanos(nanos) < least {
+fn lacked(facts: &Facts, lack: Duration, least: Duration, words: String) -> Support {
+    if lack < least {
         return None;
     }
     let mut evidence = facts.shown();
@@ -222,7 +223,7 @@ fn waited(nanos: u64, part: u32, inside: &Inside) -> Option<String> {
 /// What a CPU quota did, where it was more than now and then between the readings.
 fn quota(inside: &Inside) -> Option<String> {
     let throttling = inside.throttling?;
-    let held = Duration::from_nanos(throttling.nanos);
+    let held = throttling.held();
     if held.is_zero() || held * 5 < inside.span {
         return None;
     }
@@ -230,7 +231,7 @@ fn quota(inside: &Inside) -> Option<String> {
         "the CPU quota of pod {} held it back in {} periods, {} in all, in {}",
         inside.pod.name,
         throttling.periods,
-        span(held),
+        span(Duration::from_nanos(throttling.nanos)),
         span(inside.span)
     ))
 }

@@ -361,20 +361,22 @@ fn a_full_accept_queue_is_overload() {
 
 #[test]
 fn a_backend_that_is_held_back_or_out_of_descriptors_is_overloaded() {
-    let throttled = |millis: u64| Inside {
+    let throttled = |periods: u64, millis: u64| Inside {
         throttling: Some(Throttling {
-            periods: 12,
+            periods,
             nanos: millis * MS,
         }),
         ..calm()
     };
     is(
-        &late().inside(throttled(1_500)),
+        &late().inside(throttled(12, 1_500)),
         C::BackendOverloaded,
         Medium,
     );
     // Now and then is everyday life.
-    is(&late().inside(throttled(200)), C::BackendTimeout, High);
+    is(&late().inside(throttled(12, 200)), C::BackendTimeout, High);
+    // Many CPUs, each for a little, in a few periods.
+    is(&late().inside(throttled(4, 1_500)), C::BackendTimeout, High);
     let starved = |millis: u64| Inside {
         pressure: Some(Pressure {
             cpu: millis * MS,

@@ -5,7 +5,7 @@ use super::{Facts, Support, high, medium};
 use crate::cause::evidence::{Shortage, span};
 use crate::cause::reading::errno;
 use crate::cause::taxonomy::Outcome;
-use crate::limits::{Limits, ProcessUsage, Throttling};
+use crate::limits::{Limits, PERIOD, ProcessUsage, Throttling};
 
 pub(super) fn no_port(facts: &Facts) -> Support {
     let event = facts.event();
@@ -103,16 +103,9 @@ pub(super) fn overloaded(facts: &Facts) -> Support {
     medium(evidence)
 }
 
-/// The period of a CPU quota (`cpuCFSQuotaPeriod` of a kubelet): nobody is held back for longer at once.
-const PERIOD: Duration = Duration::from_millis(100);
-
-/// Whether a quota took half of the time: a cgroup that is throttled now and then is everyday life. The
-/// kernel sums the times of all CPUs (`throttle_cfs_rq`), of which each may have been short.
+/// Whether a quota took half of the time: a cgroup that is throttled now and then is everyday life.
 fn held_back(throttled: Throttling, span: Duration) -> bool {
-    let half = span / 2;
-    let periods = u32::try_from(throttled.periods).unwrap_or(u32::MAX);
-    let summed = Duration::from_nanos(throttled.nanos);
-    !span.is_zero() && summed >= half && PERIOD.saturating_mul(periods) >= half
+    !span.is_zero() && throttled.held() >= span / 2
 }
 
 fn throttling(limits: &Limits, during: Duration) -> Option<String> {
