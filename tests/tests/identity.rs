@@ -1,7 +1,7 @@
 //! Names in findings and metrics, as of the moment of the failure: real kernel, real nginx, and a real
 //! API server with its EndpointSlice controller, asked with the rights that `deploy/` gives.
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -234,10 +234,34 @@ fn findings_go_on_without_the_api_and_say_how_old_its_word_is() -> Result<()> {
     agent.stop().map(drop)
 }
 
-/// The agent's network is the node's, as in its DaemonSet: here the ingress pod's.
 #[test]
 fn behind_a_services_own_address_the_real_pod_is_named() -> Result<()> {
-    let service: SocketAddr = "10.96.0.10:80".parse()?;
+    translated("10.96.0.10:80".parse()?, objects::node(NODE), |spec, ip| {
+        spec["clusterIP"] = json!(ip);
+        spec["clusterIPs"] = json!([ip]);
+    })
+}
+
+#[test]
+fn behind_a_nodes_port_the_real_pod_is_named() -> Result<()> {
+    let node: SocketAddr = "10.98.0.7:30080".parse()?;
+    let mut known = objects::node(NODE);
+    known["status"]["addresses"] = json!([{"type": "InternalIP", "address": node.ip()}]);
+    translated(node, known, |spec, _| {
+        spec["type"] = json!("NodePort");
+        spec["clusterIP"] = json!("10.96.0.10");
+        spec["clusterIPs"] = json!(["10.96.0.10"]);
+        spec["ports"][0]["nodePort"] = json!(node.port());
+    })
+}
+
+/// A backend whose destination the node translates: `place` has the Service own it.
+/// The agent's network is the node's, as in its DaemonSet: here the ingress pod's.
+fn translated(
+    service: SocketAddr,
+    node: Value,
+    place: impl Fn(&mut Value, IpAddr) + Sync + Send,
+) -> Result<()> {
     let bed = Bed::new()?;
     let _backends = Backends::start(&bed)?;
     let http = format!("server {{ listen 8090; location / {{ proxy_pass http://{service}; }} }}\n");
@@ -260,10 +284,9 @@ fn behind_a_services_own_address_the_real_pod_is_named() -> Result<()> {
             Some("cart"),
             &[("http", 80, json!(port))],
         );
-        front["spec"]["clusterIP"] = json!(service.ip());
-        front["spec"]["clusterIPs"] = json!([service.ip()]);
+        place(&mut front["spec"], service.ip());
         api.apply_all([
-            objects::node(NODE),
+            node,
             front,
             objects::pod(shop::NAME, "cart-0", NODE, &[ip], &[port]),
             objects::slice(
