@@ -231,6 +231,11 @@ impl Event {
         self.kind == Kind::Reset && self.phase == Phase::Idle
     }
 
+    /// Whether nothing could be sent: the connect failed, or what it had made broke.
+    pub fn before_request(&self) -> bool {
+        self.kind == Kind::ConnectFailed || self.unsent()
+    }
+
     /// Whether the head of its response had come: what was relayed of it cannot be taken back.
     pub fn head_complete(&self) -> bool {
         self.phase == Phase::Response && self.status.is_some() && self.framing != framing::HEAD_CUT

@@ -1,8 +1,5 @@
 //! What findings propose, done: every command that changes something is run by a shell with the real
 //! kubectl against a real API server, which takes it; every other one is a line that kubectl understands.
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -13,47 +10,9 @@ use ingress_trace::profiles;
 use serde_json::{Value, json};
 use tests::apiserver::ApiServer;
 use tests::objects;
-use tests::scratch::Scratch;
 
 #[path = "../src/cause/fix/example.rs"]
 mod example;
-
-/// A shell in which `kubectl` is the real one.
-struct Shell {
-    scratch: Scratch,
-    home: String,
-}
-
-impl Shell {
-    fn new(server: &ApiServer) -> Result<Self> {
-        let scratch = Scratch::new()?;
-        let script = format!(
-            "#!/bin/sh\nexec {} kubectl --kubeconfig {} \"$@\"\n",
-            server.program().display(),
-            server.kubeconfig().display()
-        );
-        let program = scratch.path().join("kubectl");
-        fs::write(&program, script).context("failed to write kubectl")?;
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-        let home = scratch.path().display().to_string();
-        Ok(Self { scratch, home })
-    }
-
-    /// What a line says on stderr where it fails.
-    fn run(&self, line: &str) -> Result<Option<String>> {
-        let path = std::env::var("PATH").unwrap_or_default();
-        let path = format!("{}:{path}", self.scratch.path().display());
-        let mut shell = Command::new("sh");
-        shell
-            .arg("-c")
-            .arg(line)
-            .env("PATH", path)
-            .env("HOME", &self.home);
-        let output = shell.output().context("failed to run a shell")?;
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        Ok((!output.status.success()).then_some(told))
-    }
-}
 
 fn deployment(namespace: &str, name: &str, container: &Value) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "Deployment",
@@ -147,18 +106,17 @@ fn what_findings_propose_is_taken_by_a_real_api_server() -> Result<()> {
             &json!({"exec": {"command": ["sleep", "20"]}}),
         ),
     ])?;
-    let shell = Shell::new(&server)?;
     // A container has one hook only: why it matters which one is there.
     let blind = example::owned(space, "sleeping", "app");
     let blind = Subject {
         backend: Member::of(&blind, Some(8080)),
         ..Subject::default()
     };
-    let refused = shell.run(&fixes(Cause::PodTerminating, &blind)[0])?;
-    ensure!(refused.is_some(), "a second hook was taken");
+    let refused = server.shell(&fixes(Cause::PodTerminating, &blind)[0]);
+    ensure!(refused.is_err(), "a second hook was taken");
     let mut changed = 0;
     for line in commands(space) {
-        let failed = shell.run(&line)?;
+        let failed = server.shell(&line).err().map(|error| error.to_string());
         if looks(&line) {
             // Neither metrics nor kubelets are here: only the line itself may be wrong.
             let usage = |told: &String| {

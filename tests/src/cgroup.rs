@@ -55,9 +55,7 @@ pub fn enable(mount: &Path, below: &Path, controller: &str) -> Result<()> {
 /// Freezes all that live in it, or lets them go on; returns once they are.
 pub fn freeze(folder: &Path, frozen: bool) -> Result<()> {
     let state = u8::from(frozen);
-    let file = folder.join("cgroup.freeze");
-    fs::write(&file, state.to_string())
-        .with_context(|| format!("failed to write {}", file.display()))?;
+    write(folder, "cgroup.freeze", &state.to_string())?;
     let wanted = format!("frozen {state}");
     wait::holds("the freezer", Duration::from_secs(10), || {
         let events = fs::read_to_string(folder.join("cgroup.events"));
@@ -71,10 +69,6 @@ pub fn throttle(folder: &Path, ms: u32) -> Result<()> {
     let micros = u64::from(ms) * 1000;
     let mount = mount()?;
     let path = folder.strip_prefix(&mount).context("no v2 folder")?;
-    let write = |folder: &Path, file: &str, value: &str| {
-        let path = folder.join(file);
-        fs::write(&path, value).with_context(|| format!("failed to write {}", path.display()))
-    };
     let Some(old) = old("cpu") else {
         enable(&mount, path, "cpu")?;
         return write(folder, "cpu.max", &format!("{micros} 100000"));
@@ -86,6 +80,12 @@ pub fn throttle(folder: &Path, ms: u32) -> Result<()> {
     }
     write(&twin, "cpu.cfs_period_us", "100000")?;
     write(&twin, "cpu.cfs_quota_us", &micros.to_string())
+}
+
+/// Writes one of its files.
+pub fn write(folder: &Path, file: &str, value: &str) -> Result<()> {
+    let path = folder.join(file);
+    fs::write(&path, value).with_context(|| format!("failed to write {}", path.display()))
 }
 
 /// Makes the folder and its parents.

@@ -1,7 +1,6 @@
 //! A pod's container as kubelet and runtime make it: its cgroup in every hierarchy that the machine has,
 //! limits in, what they did out. Must not touch a cgroup that is not its own.
 use std::ffi::OsStr;
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -80,7 +79,7 @@ impl Container {
             Some(_) => "memory.limit_in_bytes",
             None => "memory.max",
         };
-        write(&folder, file, &bytes.to_string())
+        cgroup::write(&folder, file, &bytes.to_string())
     }
 
     /// Freezes it, or lets it go on.
@@ -96,9 +95,4 @@ pub fn listening(app: &mut Process) -> Result<()> {
     BufReader::new(out).read_line(&mut line)?;
     ensure!(line == "listening\n", "failed to run the application");
     Ok(())
-}
-
-fn write(folder: &Path, file: &str, value: &str) -> Result<()> {
-    let path = folder.join(file);
-    fs::write(&path, value).with_context(|| format!("failed to write {}", path.display()))
 }

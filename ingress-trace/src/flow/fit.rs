@@ -126,10 +126,7 @@ impl Attempt<'_> {
         };
         let event = self.event;
         // One connection fails all who wait for it, whoever had it opened (Envoy).
-        if self.chain == Chain::Pool
-            && (event.kind == Kind::ConnectFailed || event.unsent())
-            && asked > event.began()?
-        {
+        if self.chain == Chain::Pool && event.before_request() && asked > event.began()? {
             return (asked <= event.time).then_some(LONG_LEAD);
         }
         let latest = event.began()?.checked_sub(asked)?;
@@ -349,7 +346,7 @@ impl Attempt<'_> {
     /// another one: Envoy answers all who wait for a connection to the same backend.
     pub fn shares(&self, client: &Event) -> bool {
         let other = self.same_thread(client) == Some(false);
-        let connect = self.event.kind == Kind::ConnectFailed || self.event.unsent();
+        let connect = self.event.before_request();
         let waited = client.began().is_some_and(|asked| asked < self.event.time);
         let released = self.released.unwrap_or(self.event.time);
         let at_once = client

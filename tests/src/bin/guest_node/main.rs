@@ -24,8 +24,6 @@ use ingress::Ingress;
 const NAMESPACE: &str = "shop";
 /// The port of all applications.
 const PORT: u16 = 8000;
-/// What an agent with an ingress pod follows: pods, slices, services, ingresses, their classes, nodes.
-const FOLLOWED: f64 = 6.0;
 /// For so long all goes well: what comes next is compared with how it was.
 const WELL: Duration = Duration::from_secs(4);
 
@@ -158,10 +156,10 @@ fn agent(api: &FakeApi) -> Result<Agent> {
         "1m",
     ];
     let agent = Agent::start_with(folder, &arguments)?;
-    agent.metric("the ingress pod and the cluster", |page| {
+    agent.metric("the ingress pod", |page| {
         page.sum("ingress_trace_ingress_pods", &[]) >= 1.0
-            && page.sum("ingress_trace_kube_synced", &[]) >= FOLLOWED
     })?;
+    agent.knows_the_cluster()?;
     Ok(agent)
 }
 
