@@ -168,6 +168,8 @@ pub struct Event {
     /// Where the connection really led, where the node translates the destination; asked for when
     /// the event comes, no part of the sample.
     pub leads: Option<SocketAddr>,
+    /// Whether no route that is seen leads there, of a failed attempt; as `leads`, no part of the sample.
+    pub unrouted: bool,
     /// Request head, where it was read.
     pub request: Option<Request>,
 }
@@ -217,6 +219,7 @@ impl Event {
             local: address(sample.local_address, sample.local_port),
             remote: address(sample.remote_address, sample.remote_port),
             leads: None,
+            unrouted: false,
             request: request(&sample),
         })
     }
@@ -234,6 +237,12 @@ impl Event {
     /// Whether nothing could be sent: the connect failed, or what it had made broke.
     pub fn before_request(&self) -> bool {
         self.kind == Kind::ConnectFailed || self.unsent()
+    }
+
+    /// Whether it is the failure of an attempt, by its kind alone.
+    pub fn is_attempt_failed(&self) -> bool {
+        let other = matches!(self.kind, Kind::Response | Kind::Released | Kind::Retry);
+        self.leg == Leg::Upstream && !other
     }
 
     /// Whether the head of its response had come: what was relayed of it cannot be taken back.

@@ -73,6 +73,7 @@ pub fn up(cookie: u64, kind: Kind, time: u64) -> Event {
         local: "10.77.0.2:40000".parse().expect("an address"),
         remote: "10.77.1.3:8080".parse().expect("an address"),
         leads: None,
+        unrouted: false,
         request: (!connect).then(get),
     }
 }

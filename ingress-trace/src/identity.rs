@@ -112,6 +112,19 @@ pub fn whom(question: &Question, index: &Index) -> (Option<Name>, bool) {
     (pod, !outside)
 }
 
+/// Whether what was asked leads by the routes to another Service than where it went, for certain: then
+/// whoever asked did not wait for that.
+pub fn asks_another(question: &Question, who: &Identity, index: &Index) -> bool {
+    let (Some(service), Some(request)) = (&who.service, question.request) else {
+        return false;
+    };
+    let routed = index.route(&asked(request, question.serves), question.at);
+    routed.is_some_and(|routed| {
+        let to = routed.backend().map(|backend| &backend.service);
+        routed.certain && to.is_some_and(|to| to != service)
+    })
+}
+
 impl Question<'_> {
     /// Whether an address was connected to.
     fn addressed(&self) -> bool {

@@ -252,3 +252,36 @@ fn what_is_outside_has_no_name_and_old_state_says_so() {
     );
     assert_eq!(who.evidence, ["the cluster's state is 12.00 s old"]);
 }
+
+#[test]
+fn who_asked_for_a_service_did_not_wait_for_another_one() {
+    let mut index = index();
+    let rules = |path| vec![rule("shop.example", prefix(path), "cart")];
+    index.apply(
+        Object::Route(route(Kind::Ingress, "web", rules("/cart"))),
+        at(0),
+    );
+    let request = get();
+    let event = refused(1, 1_000 * MS);
+    let another = |index: &Index, service: &str| {
+        let question = Question {
+            event: &event,
+            request: Some(&request),
+            serves: None,
+            at: at(1_000),
+            stale: None,
+        };
+        let who = Identity {
+            service: Some(shop(service)),
+            ..Identity::default()
+        };
+        asks_another(&question, &who, index)
+    };
+    assert!(another(&index, "traces") && !another(&index, "cart"));
+    // Where nothing that is seen leads, it may have been meant.
+    index.apply(
+        Object::Route(route(Kind::Ingress, "web", rules("/other"))),
+        at(500),
+    );
+    assert!(!another(&index, "traces"));
+}

@@ -3,6 +3,7 @@
 //! look up for a verdict.
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::agent::clock_offset;
 use crate::beside::Beside;
@@ -72,6 +73,19 @@ struct Settled {
     serves: Option<Arc<Serves>>,
 }
 
+impl Settled {
+    /// Who it was; `stale`: how old the cluster's state is.
+    fn question(&self, stale: Option<Duration>) -> Question<'_> {
+        Question {
+            event: &self.flow.failure,
+            request: self.flow.request(),
+            serves: self.serves.as_deref(),
+            at: wall(self.flow.failure.time, self.context.clock),
+            stale,
+        }
+    }
+}
+
 /// What is known around a failure at one moment.
 struct Around {
     who: Option<Identity>,
@@ -123,6 +137,7 @@ impl Line {
             Ok(mut event) => {
                 if let Some(view) = view.filter(|_| event.leg == Leg::Upstream) {
                     event.leads = view.leads(event.local, event.remote);
+                    event.unrouted = event.is_attempt_failed() && view.is_unrouted(event.remote);
                     self.beside.hear(&event, view);
                 }
                 tracing::trace!(?event, "event");
@@ -243,7 +258,7 @@ impl Line {
         let Settled { flow, context, .. } = settled;
         if let Some((view, who)) = view.zip(around.who.as_ref())
             && settled.reading.outcome.is_failure()
-            && self.owns(flow, who, watched, view)
+            && self.owns(settled, who, watched, view)
         {
             self.metrics.own(context.controller);
             tracing::debug!(event = ?flow.failure, "the controller's own");
@@ -277,15 +292,7 @@ impl Line {
     fn around(&self, settled: &Settled, view: Option<&View>) -> Around {
         let Settled { flow, context, .. } = settled;
         let event = &flow.failure;
-        let who = view.map(|view| {
-            view.identify(&Question {
-                event,
-                request: flow.request(),
-                serves: settled.serves.as_deref(),
-                at: wall(event.time, context.clock),
-                stale: view.stale(),
-            })
-        });
+        let who = view.map(|view| view.identify(&settled.question(view.stale())));
         let with = view.zip(who.as_ref());
         Around {
             inside: with.and_then(|(view, who)| self.beside.inside(event, who, view)),
@@ -318,15 +325,16 @@ impl Line {
 
     /// Whether what failed was the controller's own: nothing shows that a client waited for it, and no
     /// route leads there.
-    fn owns(&mut self, flow: &Flow, who: &Identity, watched: &Watched, view: &View) -> bool {
-        let event = &flow.failure;
+    fn owns(&mut self, settled: &Settled, who: &Identity, watched: &Watched, view: &View) -> bool {
+        let event = &settled.flow.failure;
         let (None, Some(owned)) = (who.stale, &who.owned) else {
             return false;
         };
+        let proven = settled.flow.proven(chain(watched, event.cgroup));
         let attempt = Attempt {
             cgroup: event.cgroup,
             way: view.way(owned, event.remote),
-            proven: flow.proven(chain(watched, event.cgroup)),
+            proven: proven && !view.asks_another(&settled.question(None), who),
             answered: watched.answered().has(event.cgroup, event.remote),
             time: event.time,
         };
@@ -357,14 +365,7 @@ fn awaits(settled: &Settled, view: &View) -> bool {
     if !settled.reading.outcome.is_failure() {
         return false;
     }
-    let event = &settled.flow.failure;
-    view.looks_at(&Question {
-        event,
-        request: settled.flow.request(),
-        serves: settled.serves.as_deref(),
-        at: wall(event.time, settled.context.clock),
-        stale: None,
-    })
+    view.looks_at(&settled.question(None))
 }
 
 /// Whether the packets, or what is known of Services, may tell all: of the others a pod's details do.

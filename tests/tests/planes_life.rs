@@ -11,7 +11,7 @@ use tests::backends::Behavior as B;
 use tests::bed::Host;
 use tests::client::{self as plain, request};
 use tests::edge::Edge;
-use tests::planes::life::{Life, all, ask, meanwhile, note, reload};
+use tests::planes::life::{Life, MARKER, all, ask, meanwhile, note, reload};
 use tests::planes::own::{PORT, TLS_PORT, at};
 use tests::planes::{Plane, checks};
 use tests::{https, wait};
@@ -36,14 +36,17 @@ fn checked(life: &mut Life, times: u64) -> Result<()> {
 #[test]
 fn what_is_not_an_upstream_is_never_told() -> Result<()> {
     all(true, |mut life, differences| {
-        // Its traces are sent behind requests.
-        for number in 0..12 {
-            plain::get(&life.bed, at(PORT), &format!("/early-{number}"))?;
+        // Its traces are sent behind requests, Envoy's between a failure and its answer, too.
+        for number in 0..60 {
+            for other in 0..number % 5 {
+                plain::get(&life.bed, at(PORT), &format!("/early-{number}-{other}"))?;
+            }
+            life.fails(&format!("{MARKER}-traced-{number}"))?;
         }
         // While nobody asks: a check is known by its beat, what comes at no beat (Caddy's traces) by
         // being alone. Before that, under constant traffic of TLS clients, they can be taken for theirs.
         checked(&mut life, 16)?;
-        life.mark("/refused/marker-learnt")?;
+        life.mark(&format!("{MARKER}-learnt"))?;
         // While clients go on, from the start of some checks to the end of others.
         let Life { bed, backends, .. } = &mut life;
         let fine = |client, number| ask(bed, &format!("/fine-{client}-{number}?ms={}", number % 5));

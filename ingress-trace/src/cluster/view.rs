@@ -18,7 +18,7 @@ use super::{Learnt, Update};
 use crate::conntrack::Conntrack;
 use crate::counts::Labels;
 use crate::finding::{Finding, Ingress};
-use crate::identity::{Identity, Question, identify, whom};
+use crate::identity::{Identity, Question, asks_another, identify, whom};
 use crate::neighbors::Neighbor;
 
 /// How long the past is kept: at 100 changes a second as much as there is room for.
@@ -242,6 +242,17 @@ impl View {
     /// Whether routes lead to what owned an address.
     pub fn way(&self, owned: &Owned, address: SocketAddr) -> Way {
         self.index.way(owned, address.ip())
+    }
+
+    /// Whether routes are seen, and none leads to what this address is now.
+    pub fn is_unrouted(&self, address: SocketAddr) -> bool {
+        let owned = self.index.whose(address, Timestamp::now(), None);
+        self.way(&owned, address) == Way::Unrouted
+    }
+
+    /// Whether what was asked leads by the routes to another Service for certain.
+    pub fn asks_another(&self, question: &Question, who: &Identity) -> bool {
+        asks_another(question, who, &self.index)
     }
 
     /// Whether routes lead to what these addresses are now.

@@ -212,8 +212,10 @@ impl Attempt<'_> {
             .map_or(failed, |time| failed.min(client.time.abs_diff(time)))
     }
 
-    /// How far a client's error is from being this attempt's; `None` when it cannot be.
-    pub fn distance(&self, client: &Event) -> Option<u64> {
+    /// How far a client's error is from being this attempt's; `None` when it cannot be. Without words
+    /// it is rather another one's where such attempts are the controller's own (`own`), or no route leads
+    /// there: Envoy sends its traces between a failure and the answer to it.
+    pub fn distance(&self, client: &Event, own: bool) -> Option<u64> {
         if !self.possible(client) || !self.may_say(said(client), client) {
             return None;
         }
@@ -230,6 +232,7 @@ impl Attempt<'_> {
             Some(true) => 0,
             Some(false) if self.rewritten(client) => OTHER_WORDS,
             Some(false) => return None,
+            None if self.event.unrouted || own => OTHER_WORDS,
             None => NO_WORDS,
         };
         let thread = match self.same_thread(client) {
@@ -454,4 +457,39 @@ pub(super) fn had_bytes(batch: &BTreeMap<Place, Event>, place: &Place) -> bool {
 pub fn same_words(one: Option<&Request>, other: Option<&Request>) -> Option<bool> {
     let (one, other) = (one?, other?);
     Some(one.method == other.method && one.path == other.path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::example::{MS, after, down, refused};
+
+    #[test]
+    fn an_error_is_not_of_what_a_controller_asks_for_itself_between_a_failure_and_its_answer() {
+        let client = Event {
+            request_time: Some(99 * MS),
+            ..after(2, down(9, Kind::Response, 102 * MS))
+        };
+        let distance = |cookie, time, unrouted, own| {
+            let event = Event {
+                unrouted,
+                connect_time: Some(time - MS / 2),
+                ..refused(cookie, time)
+            };
+            let attempt = Attempt {
+                event: &event,
+                released: None,
+                thread: None,
+                chain: Chain::Pool,
+                retry: None,
+                retried: None,
+            };
+            attempt.distance(&client, own)
+        };
+        let failed = distance(1, 100 * MS, false, false);
+        let traces = |unrouted, own| distance(2, 101 * MS, unrouted, own);
+        assert!(traces(false, false) < failed, "nothing tells but the link");
+        assert!(failed < traces(true, false) && failed < traces(false, true));
+        assert!(traces(true, true).is_some(), "it may be a client's");
+    }
 }

@@ -190,9 +190,10 @@ impl Matcher {
             let near = if far { LINKED } else { NEAR };
             let from = client.time.saturating_sub(near);
             for open in self.failed_within(from, client.time.saturating_add(BEHIND)) {
+                let own = self.own(open);
                 if open.ending.is_none()
-                    && let Some(distance) = open.attempt().distance(client)
-                    && (!self.own(open) || open.attempt().certain(client, open.on_beat))
+                    && let Some(distance) = open.attempt().distance(client, own)
+                    && (!own || open.attempt().certain(client, open.on_beat))
                 {
                     pairs.push((distance, *place, open.failure.exchange));
                 }
