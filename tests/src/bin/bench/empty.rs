@@ -1,4 +1,5 @@
-//! A program that does nothing, on the same cgroup: what the kernel's statistics add to every run.
+//! A program that does nothing, on the same cgroup: what the kernel's statistics add to every run, and
+//! what it costs that there is any.
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -17,11 +18,11 @@ pub struct Empty {
 }
 
 impl Empty {
-    /// Attaches it to what the cgroup receives.
-    pub fn attach(cgroup: &Path) -> Result<Self> {
+    /// Attaches it to what the cgroup receives or sends, by [`syscall::INGRESS`] or [`syscall::EGRESS`].
+    pub fn attach(cgroup: &Path, direction: u32) -> Result<Self> {
         let folder = File::open(cgroup).context("failed to open cgroup")?;
         let program = syscall::load(&PASS).context("failed to load an empty program")?;
-        let link = syscall::link(&program, &folder, syscall::INGRESS)
+        let link = syscall::link(&program, &folder, direction)
             .context("failed to attach an empty program")?;
         Ok(Self {
             _link: link,

@@ -13,6 +13,7 @@ mod latency;
 mod line;
 mod memory;
 mod pairs;
+mod place;
 mod programs;
 mod rig;
 mod storm;

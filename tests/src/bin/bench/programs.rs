@@ -27,7 +27,7 @@ pub fn measure(rig: &Rig, size: Size) -> Result<()> {
     for (name, arguments, path) in LOADS {
         progress(&format!("kernel time: {name}"));
         let agent = rig.agent_with(arguments)?;
-        let empty = Empty::attach(&rig.bed.cgroup(Host::Proxy))?;
+        let empty = Empty::attach(&rig.bed.cgroup(Host::Proxy), syscall::INGRESS)?;
         let (base, before) = (empty.statistics()?, programs(&agent)?);
         let run = rig.load(Host::Proxy, path, size.run)?;
         let nothing = since(&base, &empty.statistics()?).per_run();

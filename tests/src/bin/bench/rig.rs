@@ -15,7 +15,7 @@ use tests::nginx::launch;
 use tests::process::Process;
 use tests::{wait, wrk};
 
-use crate::usage;
+use crate::{place, usage};
 
 /// Connections of the load generator.
 const CONNECTIONS: u32 = 32;
@@ -88,14 +88,16 @@ impl Rig {
             Ok((own, own + client + backend, usage::machine_seconds()?))
         };
         let (start, before) = (Instant::now(), used()?);
-        let load = wrk::run(&self.bed, address(proxy), path, CONNECTIONS, time)?;
+        let load = place::on(Host::Client, || {
+            wrk::run(&self.bed, address(proxy), path, CONNECTIONS, time)
+        })?;
         let (took, after) = (start.elapsed().as_secs_f64(), used()?);
         let cores = std::thread::available_parallelism().context("failed to count processors")?;
         let others = (after.2 - before.2) - (after.1 - before.1);
         ensure!(load.requests > 0, "no request of {path} was answered");
         let requests = load.requests as f64;
         Ok(Run {
-            rate: requests / time.as_secs_f64(),
+            rate: load.rate,
             requests: load.requests,
             failed: load.failed,
             proxy: (after.0 - before.0) * 1e6 / requests,
@@ -205,7 +207,7 @@ fn nginx(bed: &Bed, host: Host, config: &str) -> Result<Process> {
     fs::create_dir_all(&folder).context("failed to create nginx's folder")?;
     fs::write(folder.join("nginx.conf"), config).context("failed to write nginx.conf")?;
     fs::write(folder.join("large"), vec![b'x'; 64 << 10]).context("failed to write a body")?;
-    launch(bed, host, &folder)
+    place::on(host, || launch(bed, host, &folder))
 }
 
 fn backend() -> String {

@@ -12,6 +12,8 @@ const ENABLE_STATS: libc::c_int = 32;
 const CGROUP_SKB: u32 = 8;
 /// `BPF_CGROUP_INET_INGRESS`.
 pub const INGRESS: u32 = 0;
+/// `BPF_CGROUP_INET_EGRESS`.
+pub const EGRESS: u32 = 1;
 
 /// `struct bpf_prog_info` up to the statistics, in words: its pointers stay null.
 const INFO_WORDS: usize = 26;
