@@ -42,8 +42,16 @@ pub struct Successes {
 #[derive(Debug, Default)]
 struct Growth {
     total: u64,
-    /// After the first, not after the second; oldest first.
-    spans: Vec<(u64, u64)>,
+    /// Oldest first.
+    spans: Vec<Span>,
+}
+
+/// It grew after `from`, within each tick until `to`, of which the last one began at `newest`.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    from: u64,
+    newest: u64,
+    to: u64,
 }
 
 impl Growth {
@@ -52,8 +60,12 @@ impl Growth {
         let grown = total > std::mem::replace(&mut self.total, total);
         if grown {
             match self.spans.last_mut() {
-                Some((_, last)) if *last == from => *last = to,
-                _ => self.spans.push((from, to)),
+                Some(span) if span.to == from => (span.newest, span.to) = (from, to),
+                _ => self.spans.push(Span {
+                    from,
+                    newest: from,
+                    to,
+                }),
             }
             if self.spans.len() > SPANS {
                 self.spans.remove(0);
@@ -62,16 +74,21 @@ impl Growth {
         grown
     }
 
-    /// How long before a time it last grew: within a tick where it went on then.
+    /// How long before a time it last grew, at most: within the last tick of a span, or, where it went on
+    /// then, the tick before.
     fn last(&self, at: u64) -> Option<Duration> {
-        let (from, to) = self.spans.iter().rev().find(|(from, _)| *from < at)?;
-        let ago = at.checked_sub(*to).unwrap_or((at - from).min(TICK));
-        Some(Duration::from_nanos(ago))
+        let span = self.spans.iter().rev().find(|span| span.from < at)?;
+        let most = if at >= span.to {
+            at - span.newest
+        } else {
+            (at - span.from).min(2 * TICK)
+        };
+        Some(Duration::from_nanos(most))
     }
 
     fn near(&self, at: u64) -> bool {
-        let near = |(from, to): &(u64, u64)| {
-            *to >= at.saturating_sub(NEAR) && *from <= at.saturating_add(NEAR)
+        let near = |span: &Span| {
+            span.to >= at.saturating_sub(NEAR) && span.from <= at.saturating_add(NEAR)
         };
         self.spans.iter().any(near)
     }

@@ -237,7 +237,7 @@ fn what_was_seen_of_a_backend_before_and_of_its_sibling_is_said() -> Result<()> 
         let finding = agent.finding("the pod's end", fails)?;
         names(&finding, node)?;
         let words = [
-            "the last success of this address was",
+            "this address had last succeeded within the",
             "other pods of the Service within 10 s: 1 answered, 0 failed in the same way",
         ];
         expect(&finding, "backend_crashed", 502, &words)

@@ -35,7 +35,7 @@ pub struct Inside {
 /// What this agent saw of a backend before and beside the failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Past {
-    /// How long before the failure an exchange (or connect) with this address and port last
+    /// How long before the failure, at most, an exchange (or connect) with this address and port last
     /// succeeded; None: never while watched.
     pub last_success: Option<Duration>,
     /// How long this address and port are known.

@@ -7,23 +7,40 @@ use std::time::Duration;
 use crate::targets::{Hierarchy, Roots, Target, cgroups_below, hierarchy, process};
 
 /// CPU time withheld by a quota.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Throttling {
     /// Periods in which the quota was used up.
     pub periods: u64,
     /// Nanoseconds for which threads had to wait, summed.
     pub nanos: u64,
+    /// How long a period is: nobody is held back for longer at once.
+    pub period: Duration,
 }
 
-/// The period of a CPU quota (`cpuCFSQuotaPeriod` of a kubelet): nobody is held back for longer at once.
+/// The period of a CPU quota where nothing else is set (`cpuCFSQuotaPeriod` of a kubelet).
 pub const PERIOD: Duration = Duration::from_millis(100);
 
+impl Default for Throttling {
+    fn default() -> Self {
+        Self {
+            periods: 0,
+            nanos: 0,
+            period: PERIOD,
+        }
+    }
+}
+
 impl Throttling {
+    /// Whether there was none.
+    pub fn is_none(self) -> bool {
+        (self.periods, self.nanos) == (0, 0)
+    }
+
     /// How long it was held back at most. The kernel sums the times of all CPUs (`throttle_cfs_rq`), of which
     /// each may have been short.
     pub fn held(self) -> Duration {
         let periods = u32::try_from(self.periods).unwrap_or(u32::MAX);
-        Duration::from_nanos(self.nanos).min(PERIOD.saturating_mul(periods))
+        Duration::from_nanos(self.nanos).min(self.period.saturating_mul(periods))
     }
 }
 
@@ -68,7 +85,8 @@ pub(super) fn throttling(target: &Target, roots: &Roots) -> BTreeMap<PathBuf, Th
             .ancestors()
             .take_while(|level| level.starts_with(&within.dir))
         {
-            if let Some(stat) = read(level, "cpu.stat").and_then(|text| parse_cpu(&text)) {
+            let stat = read(level, "cpu.stat");
+            if let Some(stat) = stat.and_then(|text| parse_cpu(&text, period(level))) {
                 found.insert(level.to_path_buf(), stat);
             }
         }
@@ -152,13 +170,24 @@ fn read(folder: &Path, file: &str) -> Option<String> {
     std::fs::read_to_string(folder.join(file)).ok()
 }
 
+/// The period of a folder's CPU quota: behind the quota in v2, by itself in v1, microseconds in both.
+fn period(folder: &Path) -> Duration {
+    let new = || {
+        let text = read(folder, "cpu.max")?;
+        text.split_whitespace().nth(1)?.parse().ok()
+    };
+    let old = || read(folder, "cpu.cfs_period_us")?.trim().parse().ok();
+    new().or_else(old).map_or(PERIOD, Duration::from_micros)
+}
+
 /// cpu.stat of v2 (microseconds) or v1 (nanoseconds); None where there is no quota to count.
-pub(super) fn parse_cpu(text: &str) -> Option<Throttling> {
+pub(super) fn parse_cpu(text: &str, period: Duration) -> Option<Throttling> {
     let micros = || value(text, "throttled_usec")?.checked_mul(1000);
     let nanos = value(text, "throttled_time").or_else(micros)?;
     Some(Throttling {
         periods: value(text, "nr_throttled")?,
         nanos,
+        period,
     })
 }
 

@@ -83,7 +83,12 @@ impl Baseline {
             let before = since.throttling.get(folder)?;
             let periods = now.periods.checked_sub(before.periods)?;
             let nanos = now.nanos.checked_sub(before.nanos)?;
-            Some((folder.clone(), Throttling { periods, nanos }))
+            let grown = Throttling {
+                periods,
+                nanos,
+                ..*now
+            };
+            Some((folder.clone(), grown))
         });
         both.max_by_key(|(_, throttling)| throttling.nanos)
     }

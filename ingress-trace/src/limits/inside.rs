@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{
-    Baseline, Memory, Pressure, ProcessUsage, Queue, Throttling, cgroup, descriptors, diag, sockets,
-};
+use super::{Baseline, Memory, Pressure, ProcessUsage, Queue, cgroup, descriptors, diag, sockets};
 use crate::cause::facts::Inside;
 use crate::cluster::object::Name;
 use crate::targets::{PROCESSES, Roots, Target, process};
@@ -126,7 +124,7 @@ pub fn inside(place: &Place, looks: &[&Look], before: Option<Before<'_>>) -> Opt
         descriptors: worst.max_by(|a, b| ratio(a).total_cmp(&ratio(b))),
         throttling: throttling
             .map(|(_, throttling)| throttling)
-            .filter(|some| covers || *some != Throttling::default()),
+            .filter(|some| covers || !some.is_none()),
         memory: memory.filter(|some| covers || *some != Memory::default()),
         pressure: pressure.filter(|some| covers || *some != Pressure::default()),
         frozen: looks.iter().any(|look| look.frozen.contains(&place.port)),

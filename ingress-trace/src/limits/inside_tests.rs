@@ -2,6 +2,7 @@
 use std::net::SocketAddr;
 
 use super::*;
+use crate::limits::Throttling;
 use crate::limits::Usage;
 use crate::targets::fake::{LAYOUTS, Tree};
 use crate::targets::{Hierarchy, Residents};

@@ -1,6 +1,7 @@
 //! In: fake processes and texts of the kernel's files. Out: proof of every figure, of what is
 //! absent, and that no text makes a parser panic.
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -47,6 +48,7 @@ fn machine() -> (Tree, Target) {
         "cgroup/a/cpu.stat",
         "usage_usec 5\nnr_periods 9\nnr_throttled 2\nthrottled_usec 30\n",
     );
+    tree.write("cgroup/a/cpu.max", "max 20000\n");
     tree.write(
         "cgroup/a/memory.events",
         "low 0\nhigh 0\nmax 4\noom 1\noom_kill 1\n",
@@ -106,6 +108,7 @@ fn counters_are_told_as_increases_and_only_with_a_baseline() {
     let throttling = Throttling {
         periods: 3,
         nanos: 100_000,
+        period: Duration::from_millis(20),
     };
     assert_eq!(limits.throttling, Some((target.cgroup.clone(), throttling)));
     assert_eq!(
@@ -126,6 +129,7 @@ fn a_quota_above_the_target_and_on_v1_is_seen() {
     roots.cpu = Some(crate::targets::Hierarchy::whole(&v1));
     tree.write("proc/10/cgroup", "4:cpu,cpuacct:/pod/c\n0::/a\n");
     tree.write("cpu/pod/cpu.stat", "nr_throttled 1\nthrottled_time 500\n");
+    tree.write("cpu/pod/cpu.cfs_period_us", "50000\n");
     tree.write("cpu/pod/c/cpu.stat", "nr_throttled 0\nthrottled_time 0\n");
     let before = Baseline::take(&target, &roots);
     tree.write("cpu/pod/cpu.stat", "nr_throttled 4\nthrottled_time 900\n");
@@ -136,7 +140,8 @@ fn a_quota_above_the_target_and_on_v1_is_seen() {
             v1.join("pod"),
             Throttling {
                 periods: 3,
-                nanos: 400
+                nanos: 400,
+                period: Duration::from_millis(50),
             }
         ))
     );
@@ -242,7 +247,7 @@ proptest! {
     #[test]
     fn no_text_makes_a_parser_panic(text in "[ -~\n]{0,300}", odd: String) {
         for text in [&text, &odd] {
-            let _ = (sockets::parse(text), counters::parse_netstat(text), cgroup::parse_cpu(text));
+            let _ = (sockets::parse(text), counters::parse_netstat(text), cgroup::parse_cpu(text, PERIOD));
             let _ = (cgroup::parse_memory(text), descriptors::soft_limit(text));
             let _ = cgroup::parse_pressure(text);
             let _ = (nginx::config_path(text), nginx::worker_connections(text));

@@ -258,7 +258,7 @@ pub(super) fn beside(facts: &Facts) -> Vec<String> {
     if let Some(last) = past.last_success {
         let last = span(last);
         words.push(format!(
-            "the last success of this address was {last} before"
+            "this address had last succeeded within the {last} before"
         ));
     }
     if past.siblings_fine + past.siblings_failed > 0 {

@@ -365,6 +365,7 @@ fn a_backend_that_is_held_back_or_out_of_descriptors_is_overloaded() {
         throttling: Some(Throttling {
             periods,
             nanos: millis * MS,
+            ..Throttling::default()
         }),
         ..calm()
     };
@@ -377,6 +378,10 @@ fn a_backend_that_is_held_back_or_out_of_descriptors_is_overloaded() {
     is(&late().inside(throttled(12, 200)), C::BackendTimeout, High);
     // Many CPUs, each for a little, in a few periods.
     is(&late().inside(throttled(4, 1_500)), C::BackendTimeout, High);
+    // Or in long ones.
+    let mut long = throttled(4, 1_500);
+    long.throttling.as_mut().expect("throttled").period = Duration::from_millis(500);
+    is(&late().inside(long), C::BackendOverloaded, Medium);
     let starved = |millis: u64| Inside {
         pressure: Some(Pressure {
             cpu: millis * MS,

@@ -41,7 +41,11 @@ fn hung(unread: u32) -> Flow {
 
 /// What a quota did in the last five seconds.
 fn throttled(periods: u64, nanos: u64) -> Shortage {
-    let throttling = Throttling { periods, nanos };
+    let throttling = Throttling {
+        periods,
+        nanos,
+        ..Throttling::default()
+    };
     let limits = Limits {
         throttling: Some(("/sys/fs/cgroup/pod".into(), throttling)),
         ..Limits::default()

@@ -78,6 +78,7 @@ fn throttled(millis: u64) -> Throttling {
     Throttling {
         periods: 30,
         nanos: millis * MS,
+        ..Throttling::default()
     }
 }
 

@@ -60,7 +60,11 @@ fn the_time_since_a_deletion_is_an_upper_bound() {
 #[test]
 fn a_backend_was_short_of_what_held_it_back_and_of_nothing_else() {
     let held = |nanos| Inside {
-        throttling: Some(Throttling { periods: 9, nanos }),
+        throttling: Some(Throttling {
+            periods: 9,
+            nanos,
+            ..Throttling::default()
+        }),
         span: Duration::from_micros(1),
         ..Inside::default()
     };
