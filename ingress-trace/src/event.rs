@@ -168,7 +168,8 @@ pub struct Event {
     /// Where the connection really led, where the node translates the destination; asked for when
     /// the event comes, no part of the sample.
     pub leads: Option<SocketAddr>,
-    /// Whether no route that is seen leads there, of a failed attempt; as `leads`, no part of the sample.
+    /// Whether no route that is seen leads there, of a failed attempt without words; as `leads`, no part
+    /// of the sample.
     pub unrouted: bool,
     /// Request head, where it was read.
     pub request: Option<Request>,

@@ -137,7 +137,8 @@ impl Line {
             Ok(mut event) => {
                 if let Some(view) = view.filter(|_| event.leg == Leg::Upstream) {
                     event.leads = view.leads(event.local, event.remote);
-                    event.unrouted = event.is_attempt_failed() && view.is_unrouted(event.remote);
+                    let wordless = event.request.is_none() && event.is_attempt_failed();
+                    event.unrouted = wordless && view.is_unrouted(event.remote);
                     self.beside.hear(&event, view);
                 }
                 tracing::trace!(?event, "event");
