@@ -105,7 +105,8 @@ pub mod flag {
     pub const HEAD: u16 = 1 << 11;
     /// The downstream exchange was joined to a failed upstream attempt.
     pub const JOINED: u16 = 1 << 12;
-    /// More request bytes came after the response had begun (an answer before the request's end).
+    /// More request bytes came after the response had begun (an answer before the request's end);
+    /// under TLS on a client's leg, behind the request's first segment.
     pub const EARLY: u16 = 1 << 13;
     /// The response was complete when the connection ended.
     pub const COMPLETE: u16 = 1 << 14;
@@ -134,7 +135,8 @@ pub struct Sample {
     pub request_time: u64,
     /// When the response's first byte passed.
     pub response_time: u64,
-    /// When the newest response byte passed (coarse clock, some ms).
+    /// When the newest response byte passed (coarse clock, some ms); of `DOWN_WRITE`, the newest before
+    /// what is written.
     pub last_time: u64,
     /// When anything was last sent to a backend of this cgroup that cannot be read (TLS, HTTP/2);
     /// downstream only.

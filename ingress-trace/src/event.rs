@@ -135,7 +135,7 @@ pub struct Event {
     pub request_time: Option<u64>,
     /// Response's first byte.
     pub response_time: Option<u64>,
-    /// Response's newest byte.
+    /// Response's newest byte; of [`Kind::DownWrite`], the newest before what is written.
     pub last_time: Option<u64>,
     /// When the controller had last sent a backend what cannot be read; on a client's leg only.
     pub unreadable_time: Option<u64>,

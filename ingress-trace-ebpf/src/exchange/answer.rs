@@ -2,7 +2,7 @@
 //! attempt that its thread has just released.
 use core::hint::cold_path;
 
-use super::UNREAD_REQUEST;
+use super::{PING, UNREAD_REQUEST};
 use crate::{
     conn::Conn,
     count::count,
@@ -38,6 +38,9 @@ pub(super) fn upstream_response(conn: &mut Conn, time: u64, latency: u64) {
 
 #[inline(always)]
 pub(super) fn downstream_response(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>, time: u64) {
+    if no_answer(conn, packet) {
+        return;
+    }
     let process = packet.egress && tcp.is_some_and(Tcp::owned);
     let mut joined = false;
     if process && link::pending(time) {
@@ -127,8 +130,8 @@ pub(super) fn joined_write(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>, b
     }
     // Where a response can be read, its beginning was told.
     let unread = conn.proto != proto::HTTP1;
-    if unread && packet.len < RST_STREAM {
-        return; // an alert (close_notify), or an acknowledgement of HTTP/2
+    if unread && packet.len < RST_STREAM || no_answer(conn, packet) {
+        return;
     }
     // Exact: in the order of time it must stand behind the release.
     let time = packet.time();
@@ -144,10 +147,25 @@ pub(super) fn joined_write(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>, b
         tell = tell || link::waited(conn, time) || tickets && link::patient(before, time);
     }
     if tell {
+        let last = conn.last_time;
+        if before != 0 {
+            conn.last_time = before;
+        }
         emit(conn, kind::DOWN_WRITE, &Moment::at(time, true));
+        conn.last_time = last;
     }
 }
 
+/// Whether this is no answer for certain: an alert (close_notify), or what HTTP/2 says of the connection.
+#[inline(always)]
+fn no_answer(conn: &Conn, packet: &Packet) -> bool {
+    let replies = packet.len == PING && conn.has(flag::EARLY);
+    conn.proto == proto::TLS && (packet.len < HEADERS || replies)
+}
+
+/// The smallest HEADERS of a response (RFC 9113 section 4.1, one byte of RFC 7541) in a TLS record; an
+/// alert and an acknowledgement of SETTINGS are smaller.
+const HEADERS: u32 = 32;
 /// Most bytes of a TLS handshake's end with session tickets.
 const TICKETS: u64 = 4096;
 /// RST_STREAM (RFC 9113 section 6.4) in a TLS record.

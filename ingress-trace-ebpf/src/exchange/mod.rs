@@ -14,6 +14,9 @@ pub use response::response_data;
 /// Smallest data that opens an exchange while payload is not read, for the same reason.
 const UNREAD_REQUEST: u32 = 40;
 
+/// PING and GOAWAY in a TLS record: a server answers them with the same.
+const PING: u32 = 39;
+
 /// Most of a request head that is taken from one later segment.
 const APPENDED: usize = 256;
 

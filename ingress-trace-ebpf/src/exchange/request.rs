@@ -4,7 +4,7 @@ use core::hint::cold_path;
 
 use super::aside::{gives_stream_up, unread_request};
 use super::detect::{detect, http2_request, tls_request};
-use super::{APPENDED, UNREAD_REQUEST, after};
+use super::{APPENDED, PING, UNREAD_REQUEST, after};
 use crate::{
     conn::Conn,
     emit::{Moment, emit},
@@ -41,6 +41,9 @@ pub fn request_data(conn: &mut Conn, packet: &Packet, tcp: Option<Tcp>) {
     }
     if conn.phase == phase::REQUEST && !(conn.proto == proto::TLS && conn.exchange == 0) {
         conn.request_bytes += packet.end().wrapping_sub(old_end) as u64;
+        if conn.proto == proto::TLS && !conn.upstream() && packet.len >= PING {
+            conn.flags |= flag::EARLY;
+        }
         more_head(conn, packet);
         return;
     }

@@ -1,15 +1,13 @@
 //! In: a failed attempt and what a client got. Out: how well they fit together: the client's request
 //! came before the attempt, its answer behind the failure, on the same thread, with the same words.
 //! Pure.
-use std::collections::BTreeMap;
-use std::ops::Bound;
-
 use ingress_trace_common::sample::flag;
 
 use super::Ending;
-use super::failures::{FIRST, Place};
+use super::greeting;
 use super::times::{
-    ADJACENT, AT_ONCE, BEHIND, LATER, LEAD, LONG, LONG_LEAD, NEXT_STEP, PATIENT, TOGETHER, TOLD,
+    ADJACENT, AT_ONCE, BEHIND, GREETED, LATER, LEAD, LONG, LONG_LEAD, NEXT_STEP, PATIENT, TOGETHER,
+    TOLD,
 };
 use crate::cause::reading::errno;
 use crate::cause::taxonomy::{Phase, Protocol};
@@ -186,7 +184,8 @@ impl Attempt<'_> {
         self.retry.is_some_and(|began| began <= time)
     }
 
-    fn same_words(&self, client: &Event) -> Option<bool> {
+    /// Whether a client, or another attempt, has the same words.
+    pub fn same_words(&self, client: &Event) -> Option<bool> {
         same_words(self.event.request.as_ref(), client.request.as_ref())
     }
 
@@ -313,14 +312,22 @@ impl Attempt<'_> {
         !other && !elsewhere && !early && if own { behind } else { !event.head_complete() }
     }
 
+    /// Whether this client had its greeting when the attempt failed. Go writes one before it serves the
+    /// request, others behind whatever the first request has led to.
+    pub fn greeted(&self, client: &Event) -> bool {
+        let before = client.response_time;
+        let write = client.kind == Kind::DownWrite;
+        !self.bound() && write && before.is_some_and(|time| time < self.event.time)
+    }
+
     /// Whether the thread wrote this right after it had let go of the attempt.
     fn next_step(&self, client: &Event) -> bool {
         client.prev == Some(self.event.exchange) && self.lag(client) <= NEXT_STEP
     }
 
-    /// Whether a client that cannot be read asked right before the attempt began, got nothing until the
-    /// controller gave it up, and something right behind that: over so long a time both hardly fit by
-    /// chance.
+    /// Whether a client that cannot be read asked right before the attempt began, got nothing but a
+    /// greeting until the controller gave it up, and something right behind that: over so long a time
+    /// both hardly fit by chance.
     fn spanned(&self, client: &Event) -> bool {
         let event = self.event;
         let linked = client.prev == Some(event.exchange);
@@ -329,7 +336,9 @@ impl Attempt<'_> {
         let began = event.began().unwrap_or(event.time);
         let long = event.time.saturating_sub(began) >= PATIENT;
         let first = client.response_time.is_some_and(|time| time >= event.time);
-        self.timed_out() && long && soon && first
+        let latest = began.saturating_add(GREETED);
+        let silent = first || greeting::until(client).is_some_and(|time| time <= latest);
+        self.timed_out() && long && soon && silent
     }
 
     /// Whether the request may go on in another thread.
@@ -440,17 +449,6 @@ impl Attempt<'_> {
             }
         }
     }
-}
-
-/// Whether a connection that cannot be read ended right behind bytes: its client had got them.
-pub(super) fn had_bytes(batch: &BTreeMap<Place, Event>, place: &Place) -> bool {
-    let end = &batch[place];
-    let unread = end.protocol != Some(Protocol::Http1) && end.kind == Kind::DownEnd;
-    let from = (place.0.saturating_sub(BEHIND), FIRST);
-    unread
-        && batch
-            .range((Bound::Included(from), Bound::Excluded(*place)))
-            .any(|(other, event)| other.1 == place.1 && said(event) == Said::Bytes)
 }
 
 /// Whether two requests have the same words, where both are known.

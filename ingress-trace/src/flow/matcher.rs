@@ -11,7 +11,8 @@ use crate::profiles::Chain;
 
 use super::checks::Checks;
 use super::failures::{FIRST, Failures, LAST, Place, around};
-use super::fit::{self, Said, had_bytes, said};
+use super::fit::{self, Said, said};
+use super::greeting;
 use super::open::{Open, Retry};
 use super::times::{BEHIND, DOUBT, LINKED, NEAR};
 use super::{Ending, Flow, MOST_OPEN, Waits, is_failure};
@@ -80,7 +81,9 @@ impl Matcher {
                 }
             }
             Kind::Response if !is_failure(&event) => {
-                if let Some(open) = event.prev.and_then(|prev| self.open.get_mut(prev)) {
+                if let Some(open) = event.prev.and_then(|prev| self.open.get_mut(prev))
+                    && open.attempt().same_words(&event) != Some(false)
+                {
                     open.retried = Some(event.time);
                 }
                 if let Some(retry) = self.retries.get_mut(&id) {
@@ -110,7 +113,9 @@ impl Matcher {
             self.evicted += 1;
             return;
         }
-        if let Some(open) = self.open.get_mut(prev) {
+        if let Some(open) = self.open.get_mut(prev)
+            && open.attempt().same_words(event) != Some(false)
+        {
             open.retry = Some(id);
             if event.kind == Kind::Retry && open.attempt().tried_again(event.time, None) {
                 open.tried = Some(event.time);
@@ -183,15 +188,17 @@ impl Matcher {
     fn pairs(&self, batch: &BTreeMap<Place, Event>) -> Vec<(Place, ExchangeId)> {
         let mut pairs = Vec::new();
         for (place, client) in batch {
-            if self.goes_on(batch, place) || had_bytes(batch, place) {
+            if greeting::had_bytes(batch, place) {
                 continue;
             }
+            let greets = greeting::goes_on([batch, &self.clients], place, client);
             let far = client.prev.is_some() || said(client) == Said::Cut;
             let near = if far { LINKED } else { NEAR };
             let from = client.time.saturating_sub(near);
             for open in self.failed_within(from, client.time.saturating_add(BEHIND)) {
                 let own = self.own(open);
                 if open.ending.is_none()
+                    && (!greets || open.attempt().greeted(client))
                     && let Some(distance) = open.attempt().distance(client, own)
                     && (!own || open.attempt().certain(client, open.on_beat))
                 {
@@ -212,19 +219,6 @@ impl Matcher {
             .into_iter()
             .map(|(_, client, failure)| (client, failure))
             .collect()
-    }
-
-    /// Whether more of the first answer on a connection that cannot be read follows: these bytes may
-    /// be session tickets and SETTINGS.
-    fn goes_on(&self, batch: &BTreeMap<Place, Event>, place: &Place) -> bool {
-        let first = place.1.number <= 2 && said(&batch[place]) == Said::Bytes;
-        let until = (place.0.saturating_add(NEAR), LAST);
-        let later = (Bound::Excluded(*place), Bound::Included(until));
-        let more = |clients: &BTreeMap<Place, Event>| {
-            let mut later = clients.range(later);
-            later.any(|(other, event)| other.1 == place.1 && said(event) == Said::Bytes)
-        };
-        first && (more(batch) || more(&self.clients))
     }
 
     fn failed_within(&self, from: u64, to: u64) -> impl Iterator<Item = &Open> {
@@ -497,3 +491,7 @@ impl Matcher {
 #[cfg(test)]
 #[path = "matcher_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "unread_tests.rs"]
+mod unread_tests;

@@ -15,16 +15,16 @@ const WAITS: Waits = Waits {
 };
 
 /// The flows of these events on a data plane that keeps a request on its thread, in words.
-fn bound(events: &[Event]) -> Vec<String> {
+pub(super) fn bound(events: &[Event]) -> Vec<String> {
     told(&mut matcher(events, Chain::Pool), u64::MAX)
 }
 
 /// The same where a request wanders from thread to thread.
-fn loose(events: &[Event]) -> Vec<String> {
+pub(super) fn loose(events: &[Event]) -> Vec<String> {
     told(&mut matcher(events, Chain::Process), u64::MAX)
 }
 
-fn matcher(events: &[Event], chain: Chain) -> Matcher {
+pub(super) fn matcher(events: &[Event], chain: Chain) -> Matcher {
     let mut matcher = Matcher::new(WAITS);
     for event in events {
         matcher.push(event.clone(), chain);
@@ -32,7 +32,7 @@ fn matcher(events: &[Event], chain: Chain) -> Matcher {
     matcher
 }
 
-fn told(matcher: &mut Matcher, now: u64) -> Vec<String> {
+pub(super) fn told(matcher: &mut Matcher, now: u64) -> Vec<String> {
     let mut words: Vec<_> = matcher.settled(now).iter().map(in_words).collect();
     words.sort();
     words
@@ -55,7 +55,7 @@ fn asked(event: Event, time: u64) -> Event {
 }
 
 /// A failure whose attempt began this long before.
-fn tried(event: Event, before: u64) -> Event {
+pub(super) fn tried(event: Event, before: u64) -> Event {
     let began = Some(event.time - before);
     Event {
         connect_time: began,
@@ -64,14 +64,14 @@ fn tried(event: Event, before: u64) -> Event {
     }
 }
 
-fn on(thread: u32, event: Event) -> Event {
+pub(super) fn on(thread: u32, event: Event) -> Event {
     Event {
         tid: Some(thread),
         ..event
     }
 }
 
-fn of(path: &str, mut event: Event) -> Event {
+pub(super) fn of(path: &str, mut event: Event) -> Event {
     let mut request = crate::event::example::get();
     request.path = path.to_owned();
     event.request = Some(request);
@@ -199,37 +199,8 @@ fn a_client_that_left_is_no_victim() {
     assert_eq!(bound(&[reset, left]), ["1: unknown"]);
 }
 
-#[test]
-fn bytes_that_cannot_be_read_are_an_answer_only_at_once() {
-    let failed = tried(refused(1, 100 * MS), MS / 10);
-    let at_once = bytes(101 * MS, MS + MS / 2);
-    assert_eq!(bound(&[failed.clone(), at_once]), ["1: answered -"]);
-    let later = bytes(130 * MS, 30 * MS + MS / 2);
-    assert_eq!(bound(&[failed, later]), ["1: retried 0"]);
-}
-
-#[test]
-fn who_waited_for_as_long_as_a_timer_was_told_of_it_by_any_thread() {
-    let gave_up = tried(released(up(1, Kind::GaveUp, 700 * MS)), 600 * MS);
-    let first = |time: u64, after: u64| Event {
-        response_time: Some(time),
-        ..on(THREAD + 1, bytes(time, after))
-    };
-    let told = |client: Event| loose(&[gave_up.clone(), client]);
-    assert_eq!(told(first(701 * MS, 602 * MS)), ["1: answered -"]);
-    // Asked too long before, or answered too late.
-    assert_eq!(told(first(701 * MS, 640 * MS)), ["1: unknown"]);
-    assert_eq!(told(first(710 * MS, 611 * MS)), ["1: unknown"]);
-    // More of what had begun before.
-    let more = Event {
-        response_time: Some(300 * MS),
-        ..first(701 * MS, 602 * MS)
-    };
-    assert_eq!(told(more), ["1: unknown"]);
-}
-
 /// Bytes to a client that cannot be read, asked for this long before.
-fn bytes(time: u64, after: u64) -> Event {
+pub(super) fn bytes(time: u64, after: u64) -> Event {
     Event {
         status: None,
         request: None,

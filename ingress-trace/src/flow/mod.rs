@@ -7,6 +7,7 @@ mod beat;
 mod checks;
 mod failures;
 mod fit;
+mod greeting;
 mod joiner;
 mod matcher;
 mod open;

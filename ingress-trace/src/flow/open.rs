@@ -6,7 +6,7 @@ use super::times::UNCLEAR;
 use super::{Ending, checks};
 use crate::cause::reading::SWITCHING;
 use crate::cause::taxonomy::{Phase, Protocol};
-use crate::event::{Event, ExchangeId};
+use crate::event::{Event, ExchangeId, Kind};
 use crate::finding::Request;
 use crate::profiles::Chain;
 
@@ -124,10 +124,14 @@ impl Open {
         }
     }
 
-    /// What a success says that may hide it: without words nothing, where a client that cannot be read
-    /// got something right behind it, too.
+    /// What a success says that may hide it: without words on both sides nothing, where a client that
+    /// cannot be read got something right behind it, too.
     pub fn hidden_by(&self, hidden: &Hidden) -> Ending {
-        let unclear = self.failure.request.is_none() && self.answered.is_some();
+        let nameless = hidden.status.is_none();
+        let wordless = self.failure.request.is_none() || nameless;
+        // Who cancels a request looks the same while another one's is answered.
+        let cancelled = nameless && self.failure.kind == Kind::GaveUp;
+        let unclear = wordless && self.answered.is_some() || cancelled;
         if unclear && self.tried.is_none() {
             return Ending::Unknown;
         }

@@ -47,3 +47,6 @@ pub const DOUBT: u64 = 5_000_000_000;
 /// The shortest time after which a controller gives up: timers are longer. As the kernel side's, which
 /// tells what a client that cannot be read got so late.
 pub const PATIENT: u64 = 100_000_000;
+/// How long after an attempt of its request has begun a new connection's greeting may still be written:
+/// Go's is on its way when the request is served, this is room for controllers that do not get to run.
+pub const GREETED: u64 = 50_000_000;

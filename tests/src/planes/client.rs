@@ -8,6 +8,7 @@ use h2::Reason;
 
 use super::{Listener, Way, World};
 use crate::bed::Bed;
+use crate::edge::pause;
 use crate::{client, h2 as http2, https, response};
 
 /// What a client speaks.
@@ -128,6 +129,19 @@ impl Connection {
             Self::Tls(connection) => connection.send(head.as_bytes()),
             Self::H2(_) => bail!("an HTTP/2 stream is begun by its own client"),
         }
+    }
+
+    /// Sends a GET, and leaves after so many milliseconds.
+    pub fn abandon(mut self, path: &str, after: u64) -> Result<()> {
+        if let Self::H2(connection) = &self {
+            let stream = connection.ask("GET", path, b"")?;
+            pause(after);
+            stream.cancel();
+        } else {
+            self.begin(path)?;
+            pause(after);
+        }
+        Ok(())
     }
 
     /// The same; `headers` are whole lines.
