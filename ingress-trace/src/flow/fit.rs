@@ -219,7 +219,7 @@ impl Attempt<'_> {
             return None;
         }
         let (lag, lead) = (self.lag(client), self.lead(client)?);
-        let linked = client.prev == Some(self.event.exchange);
+        let linked = self.linked(client);
         // Envoy closes a client's connection a second after it has nothing more to send.
         let cut = said(client) == Said::Cut && self.same_words(client) == Some(true);
         let lag = if linked || cut {
@@ -322,7 +322,19 @@ impl Attempt<'_> {
 
     /// Whether the thread wrote this right after it had let go of the attempt.
     fn next_step(&self, client: &Event) -> bool {
-        client.prev == Some(self.event.exchange) && self.lag(client) <= NEXT_STEP
+        self.linked(client) && self.lag(client) <= NEXT_STEP
+    }
+
+    /// Whether what a thread does links them: of several that it lets go of in one go (a backend has died)
+    /// it keeps the last one only, whoever is answered next; who asked right before this one began.
+    fn linked(&self, client: &Event) -> bool {
+        let among = || {
+            let before = self.released.is_some_and(|time| time <= client.time);
+            let soon = self.lead(client).is_some_and(|lead| lead <= LEAD);
+            let next = client.prev.is_some() && self.lag(client) <= NEXT_STEP;
+            before && soon && next && self.same_thread(client) == Some(true)
+        };
+        client.prev == Some(self.event.exchange) || !self.bound() && among()
     }
 
     /// Whether a client that cannot be read asked right before the attempt began, got nothing but a

@@ -136,3 +136,31 @@ fn what_a_thread_asks_next_for_somebody_else_is_no_retry() {
     assert_eq!(next("/b"), ["1: nobody", "2: answered -"]);
     assert_eq!(next("/a"), ["1: answered -", "2: answered -"]);
 }
+
+#[test]
+fn of_attempts_that_fail_in_one_go_each_client_keeps_its_own() {
+    // A backend dies; the thread lets go of all before it answers any, and keeps the last one only.
+    let failed = |cookie, began: u64| {
+        let event = of(
+            "/a",
+            tried(up(cookie, Kind::Closed, 700 * MS), 700 * MS - began),
+        );
+        released(event)
+    };
+    let answer = |cookie, asked: u64, link: Option<u64>| {
+        let time = 700 * MS + cookie * MS / 50;
+        Event {
+            exchange: first(cookie),
+            prev: link.map(first),
+            ..bytes(time, time - asked)
+        }
+    };
+    let last = failed(2, 300 * MS);
+    let events = |link| {
+        let (one, other) = (answer(11, 99 * MS, link), answer(12, 299 * MS, None));
+        [failed(1, 100 * MS), last.clone(), one, other]
+    };
+    assert_eq!(loose(&events(Some(2))), ["1: answered -", "2: unknown"]);
+    // Without that step, who was answered is not known; that somebody waited is.
+    assert_eq!(loose(&events(None)), ["1: unknown", "2: unknown"]);
+}
