@@ -215,10 +215,10 @@ const HEAD: &str = "\
 
 Written by `tests/tests/causes_planes.rs` (`UPDATE_EXPECT=1`; see CONTRIBUTING.md): the most frequent
 causes, each provoked on every data plane in a real cluster, and the status that the client got (`-`:
-none). Each was asked for in plaintext and under TLS; where these differ, they stand apart (`*`: that
-status was not told, as it cannot be known). Where something else was told than the row's cause, it
-stands behind the status. One endpoint, kept connections, no retries but those that cannot be turned
-off.
+none). Each was asked for in plaintext, under TLS, and in HTTP/2 under TLS; where these differ, they
+stand apart (`*`: that status was not told, as it cannot be known). Where something else was told than
+the row's cause, it stands behind the status. One endpoint, kept connections, no retries but those that
+cannot be turned off.
 
 | cause | provoked by | nginx | HAProxy | Envoy | Traefik | Caddy |
 |---|---|---|---|---|---|---|
@@ -227,11 +227,14 @@ off.
 /// What came of a case for all clients.
 fn together(cells: &Cells, word: &'static str) -> String {
     let of = |client| cells.get(&(word, client)).map_or("", String::as_str);
-    let (plain, tls) = (of(Client::Plain), of(Client::Tls));
-    if tls == plain {
-        return plain.to_owned();
+    let (plain, tls, h2) = (of(Client::Plain), of(Client::Tls), of(Client::H2));
+    match (tls == plain, h2 == plain) {
+        (true, true) => plain.to_owned(),
+        (false, true) => format!("{plain}; TLS: {tls}"),
+        (true, false) => format!("{plain}; HTTP/2: {h2}"),
+        (false, false) if tls == h2 => format!("{plain}; TLS, HTTP/2: {tls}"),
+        (false, false) => format!("{plain}; TLS: {tls}; HTTP/2: {h2}"),
     }
-    format!("{plain}; TLS: {tls}")
 }
 
 fn document(planes: &[Cells]) -> Result<String> {

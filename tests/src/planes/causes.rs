@@ -14,11 +14,11 @@ use crate::bed::Host;
 use crate::client::{self, request};
 use crate::edge::pause;
 use crate::node::{Node, Pod};
-use crate::{https, objects, tls, wait};
+use crate::{h2, https, objects, tls, wait};
 
 const PORT: u16 = 8000;
 /// Who asks.
-pub const CLIENTS: [Client; 2] = [Client::Plain, Client::Tls];
+pub const CLIENTS: [Client; 3] = Client::ALL;
 
 /// A cause, and how a pod of its own comes to it.
 pub struct Case {
@@ -333,12 +333,20 @@ fn caught(scene: &Scene, pod: &Pod, last: &str, end: impl FnOnce()) -> Result<Al
     let mut encrypted = https::open(bed, at(TLS_PORT))?;
     encrypted.send(request("GET", &path(Client::Tls, "do=hang"), "").as_bytes())?;
     pause(200);
+    let modern = h2::Connection::open(bed, at(TLS_PORT))?;
+    let stream = modern.ask("GET", &path(Client::H2, "do=hang"), b"")?;
+    pause(200);
     let mut clear = client::Connection::open(bed, at(CLEAR_PORT))?;
     clear.send(request("GET", &path(Client::Plain, last), "").as_bytes())?;
     pause(200);
     end();
     pod.ended()?;
-    Ok(vec![clear.answer()?.into(), encrypted.answer()?.into()])
+    let (clear, encrypted) = (clear.answer()?, encrypted.answer()?);
+    Ok(vec![
+        clear.into(),
+        encrypted.into(),
+        stream.answer()?.into(),
+    ])
 }
 
 fn unready(scene: &Scene, pod: &Pod) -> Result<All> {
