@@ -292,6 +292,9 @@ fn answer(one: Secure, size: usize, to: &mut Tls) -> io::Result<bool> {
         Secure::CloseDelimited => {
             write!(to, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
             to.write_all(&body)?;
+            to.flush()?;
+            // Go gives up a request whose connection ends before it has seen the response's head.
+            thread::sleep(Duration::from_millis(20));
             notify(to)?;
             return Ok(true);
         }

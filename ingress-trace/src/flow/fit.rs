@@ -260,9 +260,12 @@ impl Attempt<'_> {
                 let relayed = event.status == client.status || event.flags.any(flag::NOT_HTTP);
                 relayed && client.time >= event.time
             }
-            // The thread went on with another attempt at once: this one's, or another request's.
+            // The thread went on with another attempt at once: this one's, or another request's. Envoy's
+            // own tries wait first (`retry_back_off`, 25 ms at random): there it is another one's.
             Said::Error if self.bound() && event.request.is_none() => {
-                self.at_once(client) && (self.retry.is_none() || self.lag(client) <= NEXT_STEP)
+                let pool = self.chain == Chain::Pool;
+                let most = if pool { AT_ONCE } else { NEXT_STEP };
+                self.at_once(client) && (self.retry.is_none() || self.lag(client) <= most)
             }
             Said::Error => true,
             Said::Bytes => self.may_write(client),

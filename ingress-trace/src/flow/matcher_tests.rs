@@ -4,7 +4,7 @@ use ingress_trace_common::sample::flag;
 
 use super::*;
 use crate::event::Flags;
-use crate::event::example::{MS, THREAD, down, refused, released, up, with};
+use crate::event::example::{MS, THREAD, after, down, refused, released, up, with};
 use crate::flow::in_words;
 
 const WAITS: Waits = Waits {
@@ -468,4 +468,19 @@ fn a_connect_beside_a_success_is_nobodys_where_others_of_its_kind_were() {
     // Where a request stays on its thread, that tells.
     let mut bound = matcher(&beside, Chain::Thread);
     assert_eq!(told(&mut bound, 2900 * MS), ["1: retried 200"]);
+}
+
+#[test]
+fn an_error_keeps_its_failure_though_the_thread_served_another_request_first() {
+    let failed = tried(refused(1, 100 * MS), MS / 50);
+    let next = of("/b", up(2, Kind::Retry, 100 * MS + MS / 50));
+    let answered = of("/b", up(2, Kind::Response, 100 * MS + MS / 10));
+    let error = of("/a", answer(11, 503, 102 * MS, 3 * MS));
+    let other = of("/b", answer(12, 200, 102 * MS, 2 * MS + MS / 2));
+    let [next, answered] = [next, answered].map(|event| after(1, event));
+    let events = [failed, next, answered, error, other];
+    assert_eq!(bound(&events), ["1: answered 503"]);
+    // HAProxy tries again at once; who waited in its queue is told of that.
+    let bound = told(&mut matcher(&events, Chain::Thread), u64::MAX);
+    assert_eq!(bound, ["11: answered 503", "1: retried 200"]);
 }
