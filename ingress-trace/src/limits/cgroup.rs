@@ -85,8 +85,8 @@ pub(super) fn throttling(target: &Target, roots: &Roots) -> BTreeMap<PathBuf, Th
             .ancestors()
             .take_while(|level| level.starts_with(&within.dir))
         {
-            let stat = read(level, "cpu.stat");
-            if let Some(stat) = stat.and_then(|text| parse_cpu(&text, period(level))) {
+            if let Some(mut stat) = read(level, "cpu.stat").and_then(|text| parse_cpu(&text)) {
+                stat.period = period(level);
                 found.insert(level.to_path_buf(), stat);
             }
         }
@@ -181,13 +181,13 @@ fn period(folder: &Path) -> Duration {
 }
 
 /// cpu.stat of v2 (microseconds) or v1 (nanoseconds); None where there is no quota to count.
-pub(super) fn parse_cpu(text: &str, period: Duration) -> Option<Throttling> {
+pub(super) fn parse_cpu(text: &str) -> Option<Throttling> {
     let micros = || value(text, "throttled_usec")?.checked_mul(1000);
     let nanos = value(text, "throttled_time").or_else(micros)?;
     Some(Throttling {
         periods: value(text, "nr_throttled")?,
         nanos,
-        period,
+        ..Throttling::default()
     })
 }
 

@@ -247,7 +247,7 @@ proptest! {
     #[test]
     fn no_text_makes_a_parser_panic(text in "[ -~\n]{0,300}", odd: String) {
         for text in [&text, &odd] {
-            let _ = (sockets::parse(text), counters::parse_netstat(text), cgroup::parse_cpu(text, PERIOD));
+            let _ = (sockets::parse(text), counters::parse_netstat(text), cgroup::parse_cpu(text));
             let _ = (cgroup::parse_memory(text), descriptors::soft_limit(text));
             let _ = cgroup::parse_pressure(text);
             let _ = (nginx::config_path(text), nginx::worker_connections(text));
